@@ -1,0 +1,22 @@
+from . import attribution, core, datasets, get, io, labels, metrics, networks, pl, pp, raster, tl, training
+from ._settings import settings
+from ._versions import print_versions
+
+__all__ = [
+    "attribution",
+    "core",
+    "datasets",
+    "get",
+    "io",
+    "labels",
+    "metrics",
+    "networks",
+    "pl",
+    "pp",
+    "print_versions",
+    "raster",
+    "settings",
+    "tl",
+    "training",
+]
+__version__: str

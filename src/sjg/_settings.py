@@ -1,0 +1,112 @@
+"""Where sjg looks for data; the only settings that are not arguments."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+#: folder with data sets that the user already has
+DATA_DIR_VARIABLE = "SJG_DATA_DIR"
+#: folder for downloads
+CACHE_DIR_VARIABLE = "SJG_CACHE_DIR"
+
+
+def _existing_folder(value: str | os.PathLike[str], source: str) -> Path:
+    folder = Path(value).expanduser()
+    if not folder.is_dir():
+        msg = f"{source} is {str(folder)!r}, which is not a folder: create it, name another one, or unset it."
+        raise ValueError(msg)
+    return folder
+
+
+class Settings:
+    """Folders that sjg reads from and downloads to.
+
+    A value set here goes before the environment variable, which goes before the default. The environment is read at each use, so
+    that a variable set in a notebook counts.
+
+    Examples
+    --------
+    >>> import sjg
+    >>> with sjg.settings.override(data_dir="."):
+    ...     str(sjg.settings.data_dir)
+    '.'
+    """
+
+    def __init__(self) -> None:
+        self._data_dir: Path | None = None
+        self._cache_dir: Path | None = None
+
+    @property
+    def data_dir(self) -> Path | None:
+        """Folder with data sets at hand (``SJG_DATA_DIR``), None where there is none; it must exist."""
+        if self._data_dir is not None:
+            return self._data_dir
+        value = os.environ.get(DATA_DIR_VARIABLE)
+        return _existing_folder(value, f"The environment variable {DATA_DIR_VARIABLE}") if value else None
+
+    @data_dir.setter
+    def data_dir(self, value: str | os.PathLike[str] | None) -> None:
+        self._data_dir = None if value is None else _existing_folder(value, "settings.data_dir")
+
+    @property
+    def cache_dir(self) -> Path:
+        """Folder for downloads (``SJG_CACHE_DIR``, else the user's cache folder); made when something is downloaded."""
+        if self._cache_dir is not None:
+            return self._cache_dir
+        value = os.environ.get(CACHE_DIR_VARIABLE)
+        if value:
+            return Path(value).expanduser()
+        import pooch  # costs more than the rest of `import sjg`
+
+        return Path(pooch.os_cache("sjg"))
+
+    @cache_dir.setter
+    def cache_dir(self, value: str | os.PathLike[str] | None) -> None:
+        folder = None if value is None else Path(value).expanduser()
+        if folder is not None and folder.exists() and not folder.is_dir():
+            msg = f"settings.cache_dir is {str(folder)!r}, which is a file: name a folder."
+            raise ValueError(msg)
+        self._cache_dir = folder
+
+    @contextmanager
+    def override(
+        self, *, data_dir: str | os.PathLike[str] | None = None, cache_dir: str | os.PathLike[str] | None = None
+    ) -> Iterator[Settings]:
+        """Use other folders inside a ``with`` block.
+
+        Parameters
+        ----------
+        data_dir
+            Replaces :attr:`data_dir`; None leaves it.
+        cache_dir
+            Replaces :attr:`cache_dir`; None leaves it.
+
+        Yields
+        ------
+        Settings
+            The settings themselves.
+
+        Raises
+        ------
+        ValueError
+            A folder that cannot be used.
+        """
+        before = self._data_dir, self._cache_dir
+        try:
+            if data_dir is not None:
+                self.data_dir = data_dir
+            if cache_dir is not None:
+                self.cache_dir = cache_dir
+            yield self
+        finally:
+            self._data_dir, self._cache_dir = before
+
+    def __repr__(self) -> str:
+        return f"Settings(data_dir={self.data_dir!r}, cache_dir={self.cache_dir!r})"
+
+
+#: the settings of this process
+settings = Settings()

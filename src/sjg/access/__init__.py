@@ -1,0 +1,68 @@
+"""The only place that knows SpatialData elements, transformations and dask: it reads arrays out and writes results in."""
+
+from sjg.access._attach import Outputs, attach, check_new_keys, check_output_keys
+from sjg.access._choose import choose_channel, choose_feature_key, choose_image, choose_labels, choose_nuclei, choose_points
+from sjg.access._class_means import class_means
+from sjg.access._counting import LabelledMolecules, labels_table, molecules_in_labels, named_area
+from sjg.access._frames import affine_matrix, apply_affine, choose_coordinate_system, grid_extent
+from sjg.access._geometry import areas_and_centroids, outlines
+from sjg.access._grid import image_pixel_size_um, labels_grid, nucleus_diameter_px, working_grid
+from sjg.access._image import read_image
+from sjg.access._labels import number_from_one, read_labels_on_grid
+from sjg.access._maps import write_maps
+from sjg.access._molecules import CONTROL_PATTERN, MoleculeReport, read_molecules
+from sjg.access._nuclei import rasterize_shapes, read_nuclei
+from sjg.access._plain import history_columns, plain
+from sjg.access._points import molecule_column, with_columns
+from sjg.access._table import build_table, count_matrix, distinct_colors
+from sjg.access._types import annotating_tables, read_nuclei_types
+from sjg.access._write import grid_transformations, segmentation_table, write_segmentation
+
+__all__ = [
+    "CONTROL_PATTERN",
+    "LabelledMolecules",
+    "MoleculeReport",
+    "Outputs",
+    "affine_matrix",
+    "annotating_tables",
+    "apply_affine",
+    "areas_and_centroids",
+    "attach",
+    "build_table",
+    "check_new_keys",
+    "check_output_keys",
+    "choose_channel",
+    "choose_coordinate_system",
+    "choose_feature_key",
+    "choose_image",
+    "choose_labels",
+    "choose_nuclei",
+    "choose_points",
+    "class_means",
+    "count_matrix",
+    "distinct_colors",
+    "grid_extent",
+    "grid_transformations",
+    "history_columns",
+    "image_pixel_size_um",
+    "labels_grid",
+    "labels_table",
+    "molecule_column",
+    "molecules_in_labels",
+    "named_area",
+    "nucleus_diameter_px",
+    "number_from_one",
+    "outlines",
+    "plain",
+    "rasterize_shapes",
+    "read_image",
+    "read_labels_on_grid",
+    "read_molecules",
+    "read_nuclei",
+    "read_nuclei_types",
+    "segmentation_table",
+    "with_columns",
+    "working_grid",
+    "write_maps",
+    "write_segmentation",
+]

@@ -1,0 +1,101 @@
+"""``sjg report``: what a run read, did and found, on one page."""
+
+from __future__ import annotations
+
+import tempfile
+from base64 import b64encode
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import typer
+
+from sjg import get, pl, tl
+from sjg._keys import labels_key, table_key
+from sjg.cli._evaluate import number
+from sjg.cli._report_facts import facts, type_rows, warnings_of
+from sjg.cli._report_page import Page
+from sjg.cli._store import check_new_path, complete_or_absent, read_reference, read_store
+from sjg.core import InputError, MissingElementError
+
+if TYPE_CHECKING:
+    from spatialdata import SpatialData
+
+_TOP_GENES = 8
+
+
+def run_report(store: Path, output: Path, *, key_added: str, truth_key: str | None, reference: str | None, overwrite: bool) -> None:
+    """Write the report on the run `key_added` of `store` to `output`."""
+    check_new_path(output, overwrite=overwrite)
+    sdata = read_store(store)
+    html = build_report(sdata, name=store.name, key_added=key_added, truth_key=truth_key, reference=reference)
+    with complete_or_absent(output) as partial:
+        partial.write_text(html, encoding="utf-8")
+    typer.echo(f"wrote {output} ({output.stat().st_size / 1e6:.1f} MB)")
+
+
+def build_report(sdata: SpatialData, *, name: str, key_added: str, truth_key: str | None, reference: str | None) -> str:
+    """The page as text."""
+    cells, tables = labels_key(key_added), table_key(key_added)
+    if cells not in sdata.labels or tables not in sdata.tables:
+        runs = sorted(key.removesuffix(table_key("")) for key in sdata.tables if key.endswith(table_key("")))
+        raise MissingElementError(f"{name} holds no run {key_added!r}; runs: {runs}. Run sjg segment first, or give --key-added")
+    table = sdata.tables[tables]
+    if table.n_obs == 0:
+        raise InputError(f"tables[{tables!r}] has no cells to report on")
+    record = table.uns.get("sjg", {})
+    metrics = tl.evaluate(sdata, cells, truth_key=truth_key, reference=read_reference(reference, sdata))
+    # the run's own record knows what labels alone do not tell, such as the confidence
+    values = {**record.get("quality", {}), **dict(zip(metrics["metric"], metrics["value"], strict=True))}
+
+    page = Page(f"Segmentation report: {name}")
+    page.lead(f"{table.n_obs:,} cells of {table.obs['cell_type'].nunique()} types, run {key_added!r}.")
+    page.section("Warnings")
+    page.bullets(warnings_of(table, values) or ["None."])
+    page.section("Quality")
+    page.text("Against the true cells and without truth." if truth_key else "Without truth: read the scores together, none stands alone.")
+    page.table(["metric", "value"], [[key.replace("_", " "), number(value)] for key, value in values.items() if not np.isnan(value)])
+    page.section("Cells")
+    page.picture(_png(lambda file: pl.segmentation(sdata, cells, save=file, show=False)), "Map of all cells, coloured by type.")
+    page.picture(
+        _png(
+            lambda file: pl.segmentation(
+                sdata, cells, truth_key=truth_key, crop=_middle(sdata, tables), transcripts=True, save=file, show=False
+            )
+        ),
+        "Detail with transcripts.",
+    )
+    page.picture(
+        _png(lambda file: pl.quality(sdata, tables, save=file, show=False)), "Transcripts, area, confidence and types over the cells."
+    )
+    page.section("Cell types")
+    page.table(["cell type", "cells", "share", "median transcripts", "median confidence"], type_rows(table))
+    page.section("Genes that drive the segmentation")
+    page.picture(_png(lambda file: pl.gene_importance(sdata, tables, save=file, show=False)), "Importance of the top genes of each type.")
+    top = get.gene_importance(sdata, tables, n=_TOP_GENES).groupby("cell_type", sort=False)["gene"].agg(", ".join)
+    page.table(["cell type", "most important genes"], [[str(key), genes] for key, genes in top.items()])
+    if "history" in record:
+        page.section("Training")
+        page.picture(_png(lambda file: pl.history(sdata, tables, save=file, show=False)), "Loss and transcripts assigned over the epochs.")
+    page.section("Inputs, filters and settings")
+    page.table(["setting", "value"], facts(record))
+    return page.html()
+
+
+def _png(draw: Callable[[Path], object]) -> str:
+    """What `draw` saves to a file, as base64 PNG."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "picture.png"
+        draw(file)
+        return b64encode(file.read_bytes()).decode("ascii")
+
+
+def _middle(sdata: SpatialData, tables: str) -> tuple[float, float, float, float]:
+    """A window with about a hundred cells around the cell in the middle."""
+    xy = np.asarray(sdata.tables[tables].obsm["spatial"], dtype=float)
+    centre = np.median(xy, axis=0)
+    distance = np.abs(xy - centre).max(axis=1)
+    half = float(max(np.sort(distance)[min(len(distance), 100) - 1], 1.0))
+    x, y = centre
+    return float(x - half), float(x + half), float(y - half), float(y + half)

@@ -1,0 +1,15 @@
+"""What users call: segment, attribute, assign, count and evaluate."""
+
+from __future__ import annotations
+
+import lazy_loader as _lazy
+
+__getattr__, __dir__, __all__ = _lazy.attach(
+    __name__,
+    submod_attrs={
+        "_aggregate": ["aggregate", "assign_transcripts"],
+        "_attribute": ["attribute"],
+        "_evaluate": ["evaluate"],
+        "_segment": ["segment"],
+    },
+)

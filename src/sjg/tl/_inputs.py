@@ -1,0 +1,231 @@
+"""Choose, check and read what a run needs; everything cheap that can fail fails here, before any long work."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sjg import access
+from sjg._logging import logger
+from sjg.core import CellTypes, Grid, InputError, Molecules
+
+if TYPE_CHECKING:
+    from spatialdata import SpatialData
+
+
+@dataclass(frozen=True)
+class RunInputs:
+    """Arrays of a run and the names they came from."""
+
+    image_key: str
+    points_key: str
+    nuclei_key: str | None
+    coordinate_system: str
+    grid: Grid
+    molecules: Molecules
+    report: access.MoleculeReport
+    nuclei: NDArray[np.int32]
+    source_ids: NDArray[Any] | None
+    types: CellTypes
+
+
+@dataclass(frozen=True)
+class Request:
+    """The arguments of :func:`sjg.tl.segment` that choose data."""
+
+    image_key: str | None
+    points_key: str | None
+    nuclei_key: str | None
+    cell_type_key: str | None
+    reference: Any
+    resolution_um: float | None
+    pixel_size_um: float | None
+    coordinate_system: str
+    feature_key: str | None
+    channel: str | int | None
+    min_qv: float | None
+    control_pattern: str | None
+    random_state: int
+
+
+@dataclass(frozen=True)
+class RunArrays:
+    """What a run reads from the object, before types."""
+
+    image_key: str
+    points_key: str
+    nuclei_key: str | None
+    coordinate_system: str
+    grid: Grid
+    molecules: Molecules
+    report: access.MoleculeReport
+    nuclei: NDArray[np.int32]
+    source_ids: NDArray[Any] | None
+    reference: tuple[tuple[str, ...], NDArray[np.float64]] | None
+
+
+def read_arrays(sdata: SpatialData, request: Request, *, shape: tuple[int, ...] | None = None) -> RunArrays:
+    """Read image, transcripts, nuclei and reference into the working grid.
+
+    Parameters
+    ----------
+    sdata
+        The object.
+    request
+        What was asked for.
+    shape
+        Shape that the grid must have, where an earlier run is taken up.
+
+    Raises
+    ------
+    InputError
+        See :func:`sjg.tl.segment`.
+    """
+    image_key = access.choose_image(sdata, request.image_key)
+    points_key = access.choose_points(sdata, request.points_key)
+    nuclei_key = access.choose_nuclei(sdata, request.nuclei_key)
+    if nuclei_key is None and request.cell_type_key is not None and request.reference is None:
+        raise InputError(
+            f"cell_type_key={request.cell_type_key!r} names a column of a table that annotates nuclei, but no nuclei were given; "
+            "pass nuclei_key, or drop cell_type_key to find types by reference or clustering."
+        )
+    frame = access.choose_coordinate_system(sdata, [image_key, points_key, nuclei_key], request.coordinate_system)
+    access.choose_feature_key(sdata, points_key, request.feature_key)
+    access.choose_channel(sdata, image_key, request.channel)
+    diameter = access.nucleus_diameter_px(sdata, nuclei_key, image_key, coordinate_system=frame)
+    grid = access.working_grid(
+        sdata,
+        image_key,
+        points_key,
+        coordinate_system=frame,
+        resolution_um=request.resolution_um,
+        pixel_size_um=request.pixel_size_um,
+        nucleus_diameter_px=diameter,
+    )
+    if shape is not None and grid.shape != shape:
+        raise InputError(f"images[{image_key!r}] gives a grid of {grid.shape} pixels, the run had {shape}; run sjg.tl.segment again.")
+    molecules, report = access.read_molecules(
+        sdata,
+        points_key,
+        grid,
+        coordinate_system=frame,
+        feature_key=request.feature_key,
+        min_qv=request.min_qv,
+        control_pattern=request.control_pattern,
+    )
+    reference = _resolve_reference(sdata, request, molecules)
+    nuclei, source_ids = _read_nuclei(sdata, request, grid, image_key, nuclei_key, frame)
+    return RunArrays(image_key, points_key, nuclei_key, frame, grid, molecules, report, nuclei, source_ids, reference)
+
+
+def read_inputs(sdata: SpatialData, request: Request) -> RunInputs:
+    """Read the inputs of a run into the working grid and find the start types.
+
+    Raises
+    ------
+    InputError
+        See :func:`sjg.tl.segment`.
+    """
+    arrays = read_arrays(sdata, request)
+    types = _initial_types(sdata, request, arrays)
+    counts = arrays.report.counts()
+    logger.info(
+        "%s x %s pixels%s, %s nuclei, %s of %s transcripts of %s genes (%s low quality, %s controls, %s outside the image), %s types",
+        *arrays.grid.shape,
+        f" of {arrays.grid.pixel_size_um:g} um" if arrays.grid.pixel_size_um else "",
+        int(arrays.nuclei.max()),
+        counts["n_kept"],
+        counts["n_total"],
+        len(arrays.molecules.gene_names),
+        counts["n_low_quality"],
+        counts["n_control"],
+        counts["n_outside"],
+        len(types.names),
+    )
+    return RunInputs(
+        arrays.image_key,
+        arrays.points_key,
+        arrays.nuclei_key,
+        arrays.coordinate_system,
+        arrays.grid,
+        arrays.molecules,
+        arrays.report,
+        arrays.nuclei,
+        arrays.source_ids,
+        types,
+    )
+
+
+def _resolve_reference(sdata: SpatialData, request: Request, molecules: Molecules) -> tuple[tuple[str, ...], NDArray[np.float64]] | None:
+    if request.reference is None:
+        return None
+    from sjg.pp._reference import resolve_reference
+
+    return resolve_reference(request.reference, sdata, molecules.gene_names, request.cell_type_key or "cell_type")
+
+
+def _read_nuclei(
+    sdata: SpatialData, request: Request, grid: Grid, image_key: str, nuclei_key: str | None, frame: str
+) -> tuple[NDArray[np.int32], NDArray[Any] | None]:
+    if nuclei_key is not None:
+        return access.read_nuclei(sdata, nuclei_key, grid, coordinate_system=frame)
+    from sjg.pp._watershed import watershed_nuclei
+
+    image = access.read_image(sdata, image_key, grid, channel=request.channel, coordinate_system=frame)
+    labels, _ = access.number_from_one(watershed_nuclei(image))
+    if not labels.any():
+        raise InputError(
+            f"No nucleus was found in images[{image_key!r}]; check that the channel shows nuclei (channel=...), or bring nuclei "
+            "as labels or shapes (nuclei_key=...)."
+        )
+    return labels, None
+
+
+def _initial_types(sdata: SpatialData, request: Request, arrays: RunArrays) -> CellTypes:
+    molecules, nuclei = arrays.molecules, arrays.nuclei
+    n = int(nuclei.max())
+    pixel = np.floor(molecules.yx_px).astype(np.int64)
+    nucleus = nuclei[pixel[:, 0], pixel[:, 1]]
+    inside = nucleus > 0
+    if not inside.any():
+        raise InputError(
+            f"No transcript of points[{arrays.points_key!r}] lies in a nucleus; check that image, nuclei and transcripts "
+            f"are aligned in the coordinate system {arrays.coordinate_system!r}."
+        )
+    counts = access.count_matrix(nucleus[inside], molecules.gene[inside], (n, len(molecules.gene_names)))
+    if request.cell_type_key is not None and arrays.nuclei_key is not None and arrays.source_ids is not None:
+        names, codes = access.read_nuclei_types(sdata, arrays.nuclei_key, request.cell_type_key, arrays.source_ids)
+        return _given_types(names, codes, arrays.reference)
+    if arrays.reference is not None:
+        from sjg.pp._typing import type_nuclei
+
+        names, profiles = arrays.reference
+        posterior = type_nuclei(counts, profiles)
+        return CellTypes(names, posterior.argmax(1).astype(np.int32), posterior.max(1).astype(np.float32), profiles)
+    from sjg.pp._clustering import cluster_nuclei
+
+    codes, confidence = cluster_nuclei(counts, random_state=request.random_state)
+    names = tuple(str(k) for k in range(int(codes.max()) + 1))
+    return CellTypes(names, codes.astype(np.int32), confidence.astype(np.float32), None)
+
+
+def _given_types(
+    names: tuple[str, ...], codes: NDArray[np.int32], reference: tuple[tuple[str, ...], NDArray[np.float64]] | None
+) -> CellTypes:
+    """Types from a column; profiles from the reference where it has them all, else learned from the nuclei."""
+    confidence = np.where(codes >= 0, 0.9, 0.0).astype(np.float32)
+    if reference is None:
+        return CellTypes(names, codes, confidence, None)
+    reference_names, profiles = reference
+    missing = sorted(set(names) - set(reference_names))
+    if missing:
+        raise InputError(
+            f"The reference has no class for the cell types {', '.join(missing[:5])}; its classes are {', '.join(reference_names[:10])}. "
+            "Rename the types, or give either the reference or cell_type_key."
+        )
+    position = np.array([reference_names.index(n) for n in names])
+    moved = np.where(codes >= 0, position[np.maximum(codes, 0)], -1).astype(np.int32)
+    return CellTypes(reference_names, moved, confidence, profiles)

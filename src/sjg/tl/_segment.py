@@ -1,0 +1,260 @@
+"""Joint segmentation and gene prioritisation: the main function of the package."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from sjg import access
+from sjg._keys import DEFAULT_KEY
+from sjg._logging import logger
+from sjg.core import InputError
+from sjg.tl._inputs import Request, RunInputs, read_inputs
+from sjg.tl._progress import RunProgress
+from sjg.tl._run_quality import run_quality
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from anndata import AnnData
+    from pandas import DataFrame
+    from spatialdata import SpatialData
+
+    from sjg.core import Segmentation
+    from sjg.training import Parameters
+
+
+def segment(
+    sdata: SpatialData,
+    image_key: str | None = None,
+    points_key: str | None = None,
+    *,
+    nuclei_key: str | None = None,
+    cell_type_key: str | None = None,
+    reference: AnnData | DataFrame | str | None = None,
+    preset: str = "default",
+    resolution_um: float | None = None,
+    pixel_size_um: float | None = None,
+    coordinate_system: str = "global",
+    feature_key: str | None = None,
+    channel: str | int | None = None,
+    min_qv: float | None = 20.0,
+    control_pattern: str | None = access.CONTROL_PATTERN,
+    assignment: Literal["posterior", "mask"] = "posterior",
+    key_added: str = DEFAULT_KEY,
+    device: str = "auto",
+    random_state: int = 0,
+    max_epochs: int | None = None,
+    parameters: Mapping[str, Any] | None = None,
+    checkpoint_dir: str | os.PathLike[str] | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    progress: bool = True,
+) -> None:
+    """Segment cells and score genes jointly, from nuclei and transcripts.
+
+    Every nucleus becomes a cell. A network learns the type of every pixel from the transcripts around it, neighbouring cells and the
+    background compete for pixels and transcripts by their distance, type and density, and everything is trained to predict
+    molecules that the network has not seen. Nothing needs to be chosen where the object has one image, one set of points
+    and, if any, nuclei called ``nuclei``.
+
+    Parameters
+    ----------
+    sdata
+        Object with a nuclear image and transcripts. It is changed only when the run has succeeded; where it is backed by a store,
+        the new elements are written there too.
+    image_key
+        Image with the nuclear stain; None = the only one.
+    points_key
+        Transcripts; None = the only points.
+    nuclei_key
+        Labels or shapes of the nuclei; None takes the labels ``nuclei`` if there are any, else finds nuclei in the image (:func:`sjg.pp.segment_nuclei`).
+    cell_type_key
+        Column of the table that annotates the nuclei with their cell types.
+    reference
+        Reference for the cell types where no column is given: cells with ``obs["cell_type"]``, class means (``obs_names`` = types), a genes x
+        classes frame, or the key of a table in `sdata`. None clusters the nuclei; types are then named ``0``, ``1``, ...
+    preset
+        ``"default"``, ``"fast"`` (two cores, minutes) or ``"published"`` (the paper's update rule).
+    resolution_um
+        Side of a working pixel in micrometres; None = 0.5 where the pixel size is known. Where it is not known, the image's pixels are
+        used, merged by a whole factor that keeps nuclei at least 10 pixels across.
+    pixel_size_um
+        Side of a pixel of the image in micrometres, where the transformations do not tell.
+    coordinate_system
+        Where image, nuclei and transcripts meet.
+    feature_key
+        Column of the points with the gene; None = the one that the points declare.
+    channel
+        Nuclear channel of the image, where it has several.
+    min_qv
+        Transcripts with a ``qv`` below are left out; None keeps all.
+    control_pattern
+        Regular expression of control probes to leave out; None keeps all.
+    assignment
+        ``"posterior"`` gives each transcript to its most probable cell, which may lie just outside the cell's mask; ``"mask"``
+        allows only the cell whose mask holds it.
+    key_added
+        Prefix of everything written.
+    device
+        ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:N"`` or ``"mps"``.
+    random_state
+        Seed; the same seed gives the same result on the same machine.
+    max_epochs
+        Rounds of self-training instead of the preset's.
+    parameters
+        Single settings of the preset to change, see :class:`sjg.training.Parameters`.
+    checkpoint_dir
+        Folder for a checkpoint after every round.
+    resume
+        Continue from the checkpoint in `checkpoint_dir`.
+    overwrite
+        Replace earlier outputs of the same `key_added`.
+    progress
+        Show a progress bar (in a terminal or notebook).
+
+    Returns
+    -------
+    None, and writes (with ``key_added="sjg"``):
+
+    ``labels["sjg_cells"]``
+        (y, x) integer, 0 = background, ids 1..n.
+    ``shapes["sjg_boundaries"]``
+        One polygon per cell, index = id.
+    ``tables["sjg_table"]``
+        Annotates ``sjg_cells`` by ``cell_id``. ``X`` and ``layers["counts"]`` transcripts per cell and gene; ``obs`` ``cell_type``, ``cell_type_confidence``,
+        ``area_um2`` (``area_px2`` where no pixel size is known), ``n_transcripts``, ``nucleus_id``; ``varm["gene_importance"]`` genes x types;
+        ``obsm["spatial"]`` centroids in `coordinate_system`; ``uns["sjg"]`` parameters, versions, history, quality, network.
+    ``points[points_key]``
+        Columns ``sjg_cell_id`` (0 = none) and ``sjg_confidence``.
+
+    Raises
+    ------
+    InputError
+        An element or argument cannot be used; the message names it and says how to mend it. Raised before any long work.
+    ExistingElementError
+        Outputs exist and `overwrite` is False.
+    DeviceError
+        The device is not available.
+    CheckpointError
+        `resume` without a checkpoint of this run.
+
+    References
+    ----------
+    :cite:p:`ma2026segjointgene` for joint segmentation and gene prioritisation with computational information discarding.
+
+    Examples
+    --------
+    >>> import sjg
+    >>> sdata = sjg.datasets.simulated_tissue(size_um=(64, 64))
+    >>> sjg.tl.segment(sdata, reference="reference", preset="fast", max_epochs=1, parameters={"steps_per_round": 5}, progress=False)
+    >>> sorted(sdata.labels)
+    ['cells', 'nuclei', 'sjg_cells']
+    """
+    started = time.perf_counter()
+    settings = _settings(preset, max_epochs, parameters)
+    if assignment not in ("posterior", "mask"):
+        raise InputError(f"assignment={assignment!r}; choose 'posterior' or 'mask'.")
+    if resume and checkpoint_dir is None:
+        raise InputError("resume=True needs checkpoint_dir, the folder of the interrupted run.")
+    if isinstance(random_state, bool) or not isinstance(random_state, int) or random_state < 0:
+        raise InputError(f"random_state={random_state!r}; give a whole number >= 0.")
+    chosen_points = access.choose_points(sdata, points_key)
+    access.check_output_keys(sdata, key_added, chosen_points, overwrite=overwrite)
+    from sjg.training import make_fabric
+
+    fabric = make_fabric(device)
+    request = Request(
+        image_key=image_key,
+        points_key=chosen_points,
+        nuclei_key=nuclei_key,
+        cell_type_key=cell_type_key,
+        reference=reference,
+        resolution_um=resolution_um,
+        pixel_size_um=pixel_size_um,
+        coordinate_system=coordinate_system,
+        feature_key=feature_key,
+        channel=channel,
+        min_qv=min_qv,
+        control_pattern=control_pattern,
+        random_state=random_state,
+    )
+    with RunProgress(enabled=progress) as bar:
+        inputs = read_inputs(sdata, request)
+        seconds = {"reading": time.perf_counter() - started}
+        run = _runner(preset)
+        result = run(
+            inputs.molecules,
+            inputs.nuclei,
+            inputs.types,
+            settings,
+            fabric=fabric,
+            random_state=random_state,
+            checkpoint_dir=None if checkpoint_dir is None else Path(checkpoint_dir),
+            resume=resume,
+            restrict_to_mask=assignment == "mask",
+            on_progress=bar,
+        )
+        seconds["segmenting"] = time.perf_counter() - started - seconds["reading"]
+        bar({"phase": "writing", "done": 0, "total": 1})
+        access.write_segmentation(
+            sdata,
+            result,
+            inputs.grid,
+            molecules=inputs.molecules,
+            report=inputs.report,
+            image_key=inputs.image_key,
+            points_key=inputs.points_key,
+            key_added=key_added,
+            coordinate_system=inputs.coordinate_system,
+            source_ids=inputs.source_ids,
+            uns=_details(inputs, result, request, preset=preset, device=str(fabric.device), seconds=seconds, assignment=assignment),
+            overwrite=overwrite,
+        )
+    logger.info("segmented %s cells in %.0f s", int(result.labels.max()), time.perf_counter() - started)
+
+
+def _settings(preset: str, max_epochs: int | None, changes: Mapping[str, Any] | None) -> Parameters:
+    from sjg.training import PRESETS
+
+    if preset not in PRESETS:
+        raise InputError(f"preset={preset!r}; choose one of {', '.join(sorted(PRESETS))}.")
+    settings = PRESETS[preset].replace(**(changes or {}))
+    if max_epochs is not None:
+        if isinstance(max_epochs, bool) or not isinstance(max_epochs, int) or max_epochs < 1:
+            raise InputError(f"max_epochs={max_epochs!r}; give a whole number >= 1, or None for the preset's.")
+        settings = settings.replace(n_rounds=max_epochs)
+    return settings
+
+
+def _runner(preset: str) -> Any:
+    from sjg import training
+
+    return training.segment_published if preset == "published" else training.segment_tissue
+
+
+def _details(
+    inputs: RunInputs, result: Segmentation, request: Request, *, preset: str, device: str, seconds: dict[str, float], assignment: str
+) -> dict[str, Any]:
+    from sjg._versions import package_versions
+
+    return {
+        "preset": preset,
+        "assignment": assignment,
+        "device": device,
+        "nuclei_key": inputs.nuclei_key or "",
+        "seconds": {k: round(v, 2) for k, v in seconds.items()},
+        "versions": package_versions(),
+        "quality": run_quality(inputs, result),
+        # None does not survive every store: an empty text, 0 and -inf stand for it.
+        "request": {
+            "resolution_um": request.resolution_um or 0.0,
+            "pixel_size_um": request.pixel_size_um or 0.0,
+            "feature_key": request.feature_key or "",
+            "channel": "" if request.channel is None else str(request.channel),
+            "min_qv": float("-inf") if request.min_qv is None else float(request.min_qv),
+            "control_pattern": request.control_pattern or "",
+        },
+    }

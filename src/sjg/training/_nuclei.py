@@ -1,0 +1,112 @@
+"""Shapes of nuclei and the candidates that compete for a point."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+
+from sjg.core import InputError
+
+_N_ANGLES = 32
+#: candidates are the nearest by boundary among this many times as many nearest by centre
+_OVERSAMPLE = 2
+
+
+@dataclass(frozen=True)
+class Nuclei:
+    """Star-shaped outlines of the nuclei 1..n of a label image.
+
+    Parameters
+    ----------
+    centre_px
+        (n, 2) centroids as (y, x).
+    radius_px
+        (n,) radius of the circle of equal area.
+    outline_px
+        (n, 32) distance of the outline from the centroid by direction.
+    """
+
+    centre_px: NDArray[np.float64]
+    radius_px: NDArray[np.float64]
+    outline_px: NDArray[np.float64]
+    tree: cKDTree
+
+    def __len__(self) -> int:
+        return len(self.radius_px)
+
+    @property
+    def median_radius_px(self) -> float:
+        """Unit of length of the competition."""
+        return float(np.median(self.radius_px))
+
+
+def measure_nuclei(labels: NDArray[np.integer]) -> Nuclei:
+    """Outlines of the nuclei of a label image with ids 1..n, none of them empty.
+
+    Parameters
+    ----------
+    labels
+        (H, W) integer, 0 = no nucleus.
+    """
+    y, x = np.nonzero(labels)
+    index = labels[y, x].astype(np.int64) - 1
+    if len(index) == 0:
+        raise InputError("The nuclei labels hold no nucleus; segment nuclei first (sjg.pp.segment_nuclei).")
+    n = int(index.max()) + 1
+    area = np.bincount(index, minlength=n)
+    if (area == 0).any():
+        raise InputError(f"Nucleus {int(np.flatnonzero(area == 0)[0]) + 1} has no pixel; renumber the labels from 1 without gaps.")
+    centre = np.stack([np.bincount(index, y + 0.5, n), np.bincount(index, x + 0.5, n)], 1) / area[:, None]
+    radius = np.sqrt(area / np.pi)
+    dy, dx = y + 0.5 - centre[index, 0], x + 0.5 - centre[index, 1]
+    sector = _sector(dy, dx).astype(np.int64) % _N_ANGLES
+    outline = np.zeros((n, _N_ANGLES))
+    np.maximum.at(outline, (index, sector), np.hypot(dy, dx))
+    # Small nuclei leave directions without a pixel centre.
+    outline = np.where(outline > 0, outline + 0.5, radius[:, None])
+    outline = (np.roll(outline, 1, 1) + 2 * outline + np.roll(outline, -1, 1)) / 4
+    return Nuclei(centre, radius, outline, cKDTree(centre))
+
+
+def nearest_candidates(
+    nuclei: Nuclei, yx_px: NDArray[np.floating], n_candidates: int
+) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.float32]]:
+    """The nuclei nearest to each point by signed distance to their outline.
+
+    Parameters
+    ----------
+    nuclei
+        n nuclei.
+    yx_px
+        (P, 2) points.
+    n_candidates
+        M; where there are fewer nuclei, columns repeat with infinite distance.
+
+    Returns
+    -------
+    Index from 0, signed distance to the outline (negative inside) and distance to the centre, each (P, M), nearest first.
+    """
+    n_asked = min(_OVERSAMPLE * n_candidates, len(nuclei))
+    distance, index = nuclei.tree.query(yx_px, k=range(1, n_asked + 1))
+    offset = np.asarray(yx_px)[:, None, :] - nuclei.centre_px[index]
+    position = _sector(offset[..., 0], offset[..., 1]) - 0.5
+    below = np.floor(position)
+    weight = position - below
+    below_i = below.astype(np.int64)
+    edge = nuclei.outline_px[index, below_i % _N_ANGLES] * (1 - weight) + nuclei.outline_px[index, (below_i + 1) % _N_ANGLES] * weight
+    signed = distance - edge
+    order = np.argsort(signed, axis=1, kind="stable")[:, :n_candidates]
+    index, signed, distance = (np.take_along_axis(a, order, 1) for a in (index, signed, distance))
+    missing = n_candidates - index.shape[1]
+    if missing > 0:
+        index = np.pad(index, ((0, 0), (0, missing)), mode="edge")
+        signed = np.pad(signed, ((0, 0), (0, missing)), constant_values=np.inf)
+        distance = np.pad(distance, ((0, 0), (0, missing)), constant_values=np.inf)
+    return index.astype(np.int64), signed.astype(np.float32), distance.astype(np.float32)
+
+
+def _sector(dy: NDArray[np.floating], dx: NDArray[np.floating]) -> NDArray[np.float64]:
+    return (np.arctan2(dy, dx) + np.pi) / (2 * np.pi) * _N_ANGLES

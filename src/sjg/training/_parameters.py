@@ -1,0 +1,153 @@
+"""Every knob of a run, in one frozen dataclass, and the presets."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+from sjg.core import InputError
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """Settings of the self-training; lengths in working pixels or in units of the median nuclear radius.
+
+    Parameters
+    ----------
+    n_rounds
+        Rounds of self-training; types, profiles and densities are re-estimated between them.
+    steps_per_round
+        Patches seen in a round (at most; small tissue is seen several times, large tissue in part).
+    patch_size_px, halo_px
+        Side of a training patch and the margin around it that only feeds the network.
+    tile_size_px
+        Side of a tile when the whole tissue is predicted.
+    n_candidates
+        Nearest nuclei that compete for a point.
+    reach_radii
+        A cell ends at this distance from its nucleus, in median nuclear radii.
+    points_per_patch
+        Pixels sampled in a patch for the integral of the likelihood.
+    input_fraction
+        Range of the fraction of molecules that the network sees; the rest is predicted.
+    held_out
+        False trains on the molecules the network sees (for the ablation; it collapses).
+    augment
+        Mirror and turn the patches at random.
+    use_network
+        False leaves the U-Net out and scores candidates by their geometry and local evidence alone.
+    use_context
+        False hides the nuclei from the network, as in the paper.
+    raster_radii
+        Blur of the network's input, in median nuclear radii.
+    channels
+        Channels per level of the U-Net.
+    n_embedding, n_features, n_hidden
+        Widths of the gene embedding, of the features handed to the scorer and of the scorer.
+    learning_rate
+        Peak learning rate of Adam; a cosine takes it to 2 %.
+    nucleus_weight, pseudo_weight
+        Weights of the cross entropy on fixed labels (nuclei) and on confident dynamic labels.
+    pseudo_confidence
+        A pixel's dynamic label is known above this posterior, otherwise unknown and ignored.
+    temper
+        Weight of a molecule in a cell's type posterior; below 1 because counts vary more than multinomially.
+    initial_type_weight
+        Nats by which a cell's initial type is favoured when types are revised.
+    revise_types
+        False keeps the initial types.
+    profile_strength
+        Counts per type that the reference is worth when profiles are re-estimated.
+    own_profiles
+        Molecules are assigned by each cell's own expression, shrunk to its type; False uses the type alone.
+    n_folds
+        Molecules are assigned by networks that have not seen them, in this many folds.
+    n_importance_patches, n_probes
+        Patches and random probes for the gene importance.
+    """
+
+    n_rounds: int = 3
+    steps_per_round: int = 150
+    patch_size_px: int = 192
+    halo_px: int = 24
+    tile_size_px: int = 256
+    n_candidates: int = 6
+    reach_radii: float = 4.0
+    points_per_patch: int = 6000
+    input_fraction: tuple[float, float] = (0.5, 0.85)
+    held_out: bool = True
+    augment: bool = True
+    use_network: bool = True
+    use_context: bool = True
+    raster_radii: float = 0.15
+    channels: tuple[int, ...] = (16, 32, 48)
+    n_embedding: int = 12
+    n_features: int = 8
+    n_hidden: int = 24
+    learning_rate: float = 3e-3
+    nucleus_weight: float = 0.3
+    pseudo_weight: float = 0.1
+    pseudo_confidence: float = 0.9
+    temper: float = 0.5
+    initial_type_weight: float = 1.0
+    revise_types: bool = True
+    profile_strength: float = 1000.0
+    own_profiles: bool = True
+    n_folds: int = 4
+    n_importance_patches: int = 8
+    n_probes: int = 8
+
+    def replace(self, **changes: Any) -> Parameters:
+        """A copy with some values changed; an unknown name is an error that lists the valid ones."""
+        valid = {f.name for f in dataclasses.fields(self)}
+        unknown = sorted(set(changes) - valid)
+        if unknown:
+            raise InputError(f"Unknown parameter {unknown[0]!r}; valid ones are {', '.join(sorted(valid))}.")
+        return dataclasses.replace(self, **changes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain types, for ``uns`` and checkpoints."""
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self).items()}
+
+
+@dataclass(frozen=True)
+class PublishedParameters(Parameters):
+    """Settings of the published update rule; of the inherited ones only those of the network and of the gene importance apply.
+
+    The paper trains 200 epochs at a learning rate of 1e-4 with a network of 31 M parameters; the smaller network here settles in
+    fewer epochs at a higher rate. ``parameters={"n_rounds": 200, "learning_rate": 1e-4}`` restores the paper's schedule.
+
+    Parameters
+    ----------
+    n_rounds
+        Epochs; the first one only warms up.
+    batch_size
+        Patches per step.
+    attribution_epoch
+        Epoch from which attribution gates the label update.
+    attribution_interval
+        Epochs between two computations of the attribution.
+    territory_px, confidence_threshold, attribution_gate
+        See :class:`sjg.labels.PublishedRule`.
+    """
+
+    n_rounds: int = 24
+    patch_size_px: int = 128
+    learning_rate: float = 1e-3
+    use_context: bool = False
+    raster_radii: float = 0.3
+    batch_size: int = 16
+    attribution_epoch: int = 8
+    attribution_interval: int = 4
+    territory_px: float = 3.0
+    confidence_threshold: float = 0.5
+    attribution_gate: str = "dominant"
+    n_probes: int = 4
+
+
+PRESETS: dict[str, Parameters] = {
+    "default": Parameters(),
+    "fast": Parameters(steps_per_round=60, n_rounds=2, channels=(8, 16, 24), n_folds=2, n_importance_patches=4),
+    "published": PublishedParameters(),
+}

@@ -1,0 +1,187 @@
+"""What is known of the cells: types, densities, profiles; re-estimated between rounds (the EM part)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sjg.core import CellTypes, Molecules
+from sjg.training._nuclei import Nuclei
+from sjg.training._parameters import Parameters
+
+N_LEADING_TYPES = 4
+_PROFILE_FLOOR = 1e-3
+#: pixels of typical density that a cell's own density is shrunk by
+_DENSITY_SHRINKAGE_PX = 30.0
+#: counts that the composition of all molecules is worth when that of noise is re-estimated
+_AMBIENT_STRENGTH = 300.0
+
+
+@dataclass
+class CellState:
+    """Estimates for n cells, K types, G genes (tensors on one device).
+
+    Parameters
+    ----------
+    posterior
+        (n, K) probability of each type.
+    initial_logit
+        (n, K) log weight of the start types.
+    density
+        (n,) molecules per pixel of the cell.
+    profiles, prior_profiles
+        (K, G) probability of each gene in each type: current, and the reference that it is shrunk to.
+    ambient, prior_ambient
+        (G,) composition of molecules that belong to no cell: current, and that of all molecules.
+    """
+
+    posterior: Tensor
+    initial_logit: Tensor
+    density: Tensor
+    profiles: Tensor
+    prior_profiles: Tensor
+    ambient: Tensor
+    prior_ambient: Tensor
+
+    @property
+    def log_profiles(self) -> Tensor:
+        """(G, K)."""
+        return self.profiles.log().T
+
+    @property
+    def log_prior(self) -> Tensor:
+        """(K,) log frequency of the types."""
+        frequency = self.posterior.mean(0) + 0.01 / self.posterior.shape[1]
+        return torch.log(frequency / frequency.sum())
+
+    def leading_types(self) -> tuple[Tensor, Tensor]:
+        """(n, T) indices and renormalised weights of the T most probable types of each cell."""
+        weight, index = self.posterior.topk(min(N_LEADING_TYPES, self.posterior.shape[1]), dim=1)
+        return index, weight / weight.sum(1, keepdim=True)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All fields by name, for checkpoints."""
+        return {k: getattr(self, k) for k in self.__dataclass_fields__}
+
+
+@dataclass
+class Evidence:
+    """Sufficient statistics gathered from molecules that the network had not seen."""
+
+    #: (n, K) sum of weight * log profile; (n,) weights; (n,) area in pixels times held-out fraction; (n,) expected passes
+    type_logit: Tensor
+    count: Tensor
+    area: Tensor
+    exposure: Tensor
+    #: (K, G) weights by type; (G,) weights of noise
+    profile: Tensor
+    noise: Tensor
+
+    @classmethod
+    def empty(cls, state: CellState) -> Evidence:
+        """No evidence yet."""
+        n = len(state.density)
+        zero = state.density.new_zeros
+        return cls(zero(state.posterior.shape), zero(n), zero(n), zero(n), zero(state.profiles.shape), zero(state.ambient.shape))
+
+    def add_molecules(self, state: CellState, cell: Tensor, gene: Tensor, weight: Tensor, noise: Tensor) -> None:
+        """Add molecules: (P, M) candidate cells, (P,) genes, (P, M) weights of the candidates, (P,) weight of noise."""
+        n_candidates = cell.shape[1]
+        flat_cell, flat_weight = cell.reshape(-1), weight.reshape(-1)
+        flat_gene = gene.repeat_interleave(n_candidates)
+        keep = flat_weight > 1e-3
+        flat_cell, flat_weight, flat_gene = flat_cell[keep], flat_weight[keep], flat_gene[keep]
+        self.type_logit.index_add_(0, flat_cell, flat_weight[:, None] * state.log_profiles[flat_gene])
+        self.count.index_add_(0, flat_cell, flat_weight)
+        index, posterior = state.leading_types()
+        n_genes = state.profiles.shape[1]
+        position = index[flat_cell] * n_genes + flat_gene[:, None]
+        self.profile.view(-1).index_add_(0, position.reshape(-1), (flat_weight[:, None] * posterior[flat_cell]).reshape(-1))
+        self.noise.index_add_(0, gene, noise)
+
+
+def initial_state(
+    molecules: Molecules, nucleus_of: np.ndarray, nuclei: Nuclei, types: CellTypes, parameters: Parameters, *, device: torch.device
+) -> CellState:
+    """State before the first round, from the molecules inside nuclei.
+
+    Parameters
+    ----------
+    molecules
+        N molecules.
+    nucleus_of
+        (N,) nucleus of each molecule, 0 = none.
+    nuclei
+        n nuclei.
+    types
+        Start types.
+    parameters
+        Settings.
+    device
+        Where the tensors live.
+    """
+    n, n_types, n_genes = len(nuclei), len(types.names), len(molecules.gene_names)
+    inside = nucleus_of > 0
+    confidence = np.clip(np.asarray(types.confidence, float), 0.0, 0.95)[:, None]
+    known = types.initial >= 0
+    onehot = np.zeros((n, n_types))
+    onehot[np.flatnonzero(known), types.initial[known]] = 1
+    posterior = np.where(known[:, None], confidence * onehot + (1 - confidence) / n_types, 1 / n_types)
+    ambient = np.bincount(molecules.gene, minlength=n_genes) + 0.5
+    ambient = ambient / ambient.sum()
+    if types.profiles is None:
+        prior = np.zeros((n_types, n_genes))
+        np.add.at(prior.T, molecules.gene[inside], onehot[nucleus_of[inside] - 1])
+        prior += 20 * ambient
+    else:
+        prior = np.asarray(types.profiles, float)
+    prior = prior / prior.sum(1, keepdims=True) + _PROFILE_FLOOR * ambient
+    prior /= prior.sum(1, keepdims=True)
+    area = np.pi * nuclei.radius_px**2
+    count = np.bincount(nucleus_of[inside] - 1, minlength=n)
+    mean = max(count.sum(), 1) / area.sum()
+    shrinkage = 5 * _DENSITY_SHRINKAGE_PX
+
+    def tensor(a: Any) -> Tensor:
+        return torch.as_tensor(np.asarray(a), dtype=torch.float32, device=device)
+
+    prior_t = tensor(prior)
+    return CellState(
+        posterior=tensor(posterior),
+        initial_logit=tensor(parameters.initial_type_weight * onehot),
+        density=tensor((count + mean * shrinkage) / (area + shrinkage)),
+        profiles=prior_t,
+        prior_profiles=prior_t.clone(),
+        ambient=tensor(ambient),
+        prior_ambient=tensor(ambient),
+    )
+
+
+def revise(state: CellState, evidence: Evidence, parameters: Parameters) -> CellState:
+    """The M step: densities, noise, types and profiles from the evidence of a round."""
+    if parameters.revise_types:
+        logit = evidence.type_logit / evidence.exposure.clamp(min=1.0)[:, None]
+        seen = evidence.exposure > 0
+        revised = torch.softmax(parameters.temper * logit + state.log_prior + state.initial_logit, 1)
+        posterior = torch.where(seen[:, None], revised, state.posterior)
+    else:
+        posterior = state.posterior
+    mean = evidence.count.sum() / evidence.area.sum().clamp(min=1e-6)
+    shrinkage = _DENSITY_SHRINKAGE_PX
+    density = (evidence.count + mean * shrinkage) / (evidence.area + shrinkage)
+    density = torch.where(evidence.area > 0, density, state.density).clamp(min=1e-3 * float(mean))
+    counts = evidence.profile + parameters.profile_strength * state.prior_profiles
+    ambient = evidence.noise + _AMBIENT_STRENGTH * state.prior_ambient
+    return CellState(
+        posterior=posterior,
+        initial_logit=state.initial_logit,
+        density=density,
+        profiles=counts / counts.sum(1, keepdim=True),
+        prior_profiles=state.prior_profiles,
+        ambient=ambient / ambient.sum(),
+        prior_ambient=state.prior_ambient,
+    )

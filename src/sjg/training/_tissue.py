@@ -1,0 +1,198 @@
+"""The whole tissue in arrays, and the batches that are cut from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import ndimage as ndi
+
+from sjg.core import Molecules
+from sjg.training._model import Batch
+from sjg.training._nuclei import Nuclei, measure_nuclei, nearest_candidates
+from sjg.training._parameters import Parameters
+from sjg.training._state import CellState
+from sjg.training._windows import MoleculeIndex, Window
+
+_CONTEXT_CLIP_RADII = 3.0
+
+
+@dataclass(frozen=True)
+class Points:
+    """Where the competition is evaluated: P positions and their M nearest nuclei.
+
+    Parameters
+    ----------
+    yx_px
+        (P, 2) in grid pixels.
+    pixel
+        (P,) flat index into the pixels of a window.
+    candidate
+        (P, M) nuclei from 0.
+    signed_px, centre_px
+        (P, M) distances to outline and centre.
+    nucleus
+        (P,) nucleus that holds the point, 0 = none.
+    """
+
+    yx_px: NDArray[np.float32]
+    pixel: NDArray[np.int64]
+    candidate: NDArray[np.int64]
+    signed_px: NDArray[np.float32]
+    centre_px: NDArray[np.float32]
+    nucleus: NDArray[np.int32]
+
+    def __getitem__(self, index: slice | NDArray) -> Points:
+        return Points(*(getattr(self, f)[index] for f in self.__dataclass_fields__))
+
+    def __len__(self) -> int:
+        return len(self.pixel)
+
+
+class Tissue:
+    """Molecules, nuclei and their index; knows how to cut windows.
+
+    Parameters
+    ----------
+    molecules
+        N molecules.
+    nuclei_labels
+        (H, W) int32, ids 1..n without gaps.
+    parameters
+        Settings.
+    """
+
+    def __init__(self, molecules: Molecules, nuclei_labels: NDArray[np.int32], parameters: Parameters) -> None:
+        self.molecules = molecules
+        self.labels = nuclei_labels
+        self.nuclei: Nuclei = measure_nuclei(nuclei_labels)
+        self.radius_px = self.nuclei.median_radius_px
+        self.reach_px = parameters.reach_radii * self.radius_px
+        self._parameters = parameters
+        self._index = MoleculeIndex(molecules, nuclei_labels.shape)
+        pixel = np.floor(molecules.yx_px).astype(np.int64)
+        self.nucleus_of = nuclei_labels[pixel[:, 0], pixel[:, 1]]
+        n_inside = max(int((self.nucleus_of > 0).sum()), 1)
+        #: molecules per pixel inside nuclei
+        self.density = n_inside / float((np.pi * self.nuclei.radius_px**2).sum())
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(H, W) of the grid."""
+        return self.labels.shape  # type: ignore[return-value]
+
+    def molecules_in(self, window: Window) -> NDArray[np.int64]:
+        """Indices of the molecules inside a window."""
+        return self._index.inside(window)
+
+    def nuclei_near(self, window: Window) -> bool:
+        """Whether any nucleus can reach the window."""
+        y1, x1 = np.array([window.y0, window.x0]), np.array([window.y0 + window.height, window.x0 + window.width])
+        centre = (y1 + x1) / 2
+        radius = float(np.hypot(window.height, window.width)) / 2 + self.reach_px + float(self.nuclei.outline_px.max())
+        return len(self.nuclei.tree.query_ball_point(centre, radius)) > 0
+
+    def reachable(self, window: Window) -> NDArray[np.bool_]:
+        """(H, W) of the window: pixels outside nuclei that some nucleus can reach."""
+        margin = int(np.ceil(self.reach_px)) + 2
+        nuclei = window.grown(margin).cut(self.labels)
+        if not nuclei.any():
+            return np.zeros((window.height, window.width), bool)
+        distance = ndi.distance_transform_edt(nuclei == 0)[margin:-margin, margin:-margin]
+        return (distance > 0) & (distance <= self.reach_px)
+
+    def context(self, window: Window) -> NDArray[np.float32]:
+        """(3, H, W) of the window: nuclear mask, signed distance to the nearest nucleus and distance to the border between
+        the territories of nearest nuclei, both in median radii and clipped.
+        """
+        margin = int(np.ceil(2 * _CONTEXT_CLIP_RADII * self.radius_px))
+        nuclei = window.grown(margin).cut(self.labels)
+        inner = (slice(margin, -margin),) * 2
+        clip = _CONTEXT_CLIP_RADII
+        out = np.zeros((3, window.height, window.width), np.float32)
+        if not self._parameters.use_context:
+            return out
+        if not nuclei.any():
+            out[1:] = clip
+            return out
+        outside, nearest = ndi.distance_transform_edt(nuclei == 0, return_indices=True)
+        inside = ndi.distance_transform_edt(nuclei > 0)
+        territory = nuclei[nearest[0], nearest[1]]
+        border = np.zeros(territory.shape, bool)
+        horizontal, vertical = territory[:, 1:] != territory[:, :-1], territory[1:] != territory[:-1]
+        border[:, 1:] |= horizontal
+        border[:, :-1] |= horizontal
+        border[1:] |= vertical
+        border[:-1] |= vertical
+        to_border = ndi.distance_transform_edt(~border) if border.any() else np.full(territory.shape, np.inf)
+        out[0] = (nuclei > 0)[inner]
+        out[1] = np.clip((outside - inside)[inner] / self.radius_px, -1.0, clip)
+        out[2] = np.clip(to_border[inner] / self.radius_px, 0.0, clip)
+        return out
+
+    def points(self, yx_px: NDArray[np.floating], window: Window) -> Points:
+        """Candidates of positions inside a window."""
+        position = np.asarray(yx_px, np.float32)
+        pixel = np.floor(position).astype(np.int64)
+        candidate, signed, centre = nearest_candidates(self.nuclei, position, self._parameters.n_candidates)
+        flat = (pixel[:, 0] - window.y0) * window.width + pixel[:, 1] - window.x0
+        return Points(position, flat, candidate, signed, centre, self.labels[pixel[:, 0], pixel[:, 1]])
+
+    def batch(
+        self,
+        window: Window,
+        context: NDArray[np.float32],
+        inputs: NDArray[np.int64],
+        input_fraction: float,
+        points: Points,
+        state: CellState,
+        *,
+        density_scale: float | None = None,
+    ) -> Batch:
+        """Tensors for :class:`CompetitionModel` on the device of `state`.
+
+        Parameters
+        ----------
+        window
+            Window that `points.pixel` refers to.
+        context
+            :meth:`context` of the window.
+        inputs
+            Molecules that the network sees.
+        input_fraction
+            Fraction of all molecules that they are.
+        points
+            Where to evaluate.
+        state
+            Current estimates of the cells.
+        density_scale
+            Density that counts as typical for a cell; None uses the median.
+        """
+        device = state.density.device
+
+        def tensor(a: NDArray, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+            return torch.as_tensor(a, dtype=dtype, device=device)
+
+        candidate = tensor(points.candidate, torch.long)
+        index, weight = state.leading_types()
+        radius = self.nuclei.radius_px[points.candidate]
+        typical = density_scale if density_scale is not None else float(state.density.median())
+        own = points.candidate + 1 == points.nucleus[:, None]
+        slot = np.where(own.any(1) & (points.nucleus > 0), own.argmax(1), -1)
+        origin = np.array([window.y0, window.x0], np.float32)
+        return Batch(
+            coords_px=tensor(self.molecules.yx_px[inputs] - origin),
+            gene=tensor(self.molecules.gene[inputs], torch.long),
+            input_fraction=input_fraction,
+            context=tensor(context),
+            pixel=tensor(points.pixel, torch.long),
+            signed_radii=tensor(points.signed_px / self.radius_px),
+            centre_radii=tensor(points.centre_px / radius),
+            log_radius=tensor(np.log(radius / self.radius_px)),
+            log_density=torch.log(state.density / typical)[candidate].clamp(-3, 3),
+            type_index=index[candidate],
+            type_weight=weight[candidate],
+            own=tensor(slot, torch.long),
+        )

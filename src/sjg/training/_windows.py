@@ -1,0 +1,67 @@
+"""Windows of the tissue and the molecules inside them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sjg.core import Molecules
+
+_TILE_PX = 64
+
+
+@dataclass(frozen=True)
+class Window:
+    """A rectangle of grid pixels, ``[y0, y0 + height) x [x0, x0 + width)``; may reach beyond the grid."""
+
+    y0: int
+    x0: int
+    height: int
+    width: int
+
+    def grown(self, margin: int) -> Window:
+        """The window with `margin` more pixels on every side."""
+        return Window(self.y0 - margin, self.x0 - margin, self.height + 2 * margin, self.width + 2 * margin)
+
+    def cut(self, raster: NDArray, fill: float = 0) -> NDArray:
+        """The part of an (H, W) raster inside the window; `fill` beyond the raster."""
+        height, width = raster.shape
+        out = np.full((self.height, self.width), fill, raster.dtype)
+        y1, x1 = max(self.y0, 0), max(self.x0, 0)
+        y2, x2 = min(self.y0 + self.height, height), min(self.x0 + self.width, width)
+        if y2 > y1 and x2 > x1:
+            out[y1 - self.y0 : y2 - self.y0, x1 - self.x0 : x2 - self.x0] = raster[y1:y2, x1:x2]
+        return out
+
+
+def tiles(shape: tuple[int, int], side: int) -> Iterator[Window]:
+    """Windows of at most `side` pixels that cover `shape` without overlap, row by row."""
+    for y0 in range(0, shape[0], side):
+        for x0 in range(0, shape[1], side):
+            yield Window(y0, x0, min(side, shape[0] - y0), min(side, shape[1] - x0))
+
+
+class MoleculeIndex:
+    """Molecules sorted once by tile, so that those of a window are found in a few slices."""
+
+    def __init__(self, molecules: Molecules, shape: tuple[int, int]) -> None:
+        self._n_x = -(-shape[1] // _TILE_PX)
+        self._n_y = -(-shape[0] // _TILE_PX)
+        tile = (molecules.yx_px[:, 0] // _TILE_PX).astype(np.int64) * self._n_x + (molecules.yx_px[:, 1] // _TILE_PX).astype(np.int64)
+        self._order = np.argsort(tile, kind="stable").astype(np.int64)
+        self._starts = np.searchsorted(tile[self._order], np.arange(self._n_x * self._n_y + 1))
+        self._yx = molecules.yx_px
+
+    def inside(self, window: Window) -> NDArray[np.int64]:
+        """Indices of the molecules in `window`, in tile order."""
+        ty0, ty1 = max(window.y0 // _TILE_PX, 0), min((window.y0 + window.height - 1) // _TILE_PX, self._n_y - 1)
+        tx0, tx1 = max(window.x0 // _TILE_PX, 0), min((window.x0 + window.width - 1) // _TILE_PX, self._n_x - 1)
+        if ty1 < ty0 or tx1 < tx0:
+            return np.zeros(0, np.int64)
+        rows = [self._order[self._starts[t * self._n_x + tx0] : self._starts[t * self._n_x + tx1 + 1]] for t in range(ty0, ty1 + 1)]
+        found = np.concatenate(rows)
+        y, x = self._yx[found, 0] - window.y0, self._yx[found, 1] - window.x0
+        return found[(y >= 0) & (y < window.height) & (x >= 0) & (x < window.width)]

@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+import base64
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from anndata import AnnData
+from typer.testing import CliRunner
+
+import sjg
+from sjg.cli import app
+from sjg.cli._report_facts import facts, type_rows, warnings_of
+from sjg.cli._report_page import Page
+
+
+class Checker(HTMLParser):
+    """Collects what a page loads and checks that tags close in order."""
+
+    void = ("meta", "link", "img", "br")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.sources: list[str] = []
+        self.alts: list[str] = []
+        self.words: list[str] = []
+
+    def handle_starttag(self, tag, attrs):
+        values = dict(attrs)
+        self.sources += [values[name] for name in ("src", "href") if name in values]
+        if tag == "img":
+            self.alts.append(values["alt"])
+        if tag not in self.void:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+
+@pytest.fixture
+def page(store: Path, quick_segment) -> tuple[str, Checker]:
+    assert CliRunner().invoke(app, ["segment", str(store), "--quiet"]).exit_code == 0
+    out = store.parent / "report.html"
+    result = CliRunner().invoke(app, ["report", str(store), "-o", str(out), "--truth-key", "cells", "--reference", "reference"])
+    assert result.exit_code == 0, result.output
+    html = out.read_text(encoding="utf-8")
+    checker = Checker()
+    checker.feed(html)
+    assert checker.open == []
+    # an existing report is not replaced unasked, and a bad call leaves it as it was
+    assert CliRunner().invoke(app, ["report", str(store), "-o", str(out)]).exit_code == 2
+    assert out.read_text(encoding="utf-8") == html
+    return html, checker
+
+
+def test_report_stands_alone_and_says_what_was_measured(page, store: Path):
+    html, checker = page
+    assert all(source.startswith(("data:", "#")) for source in checker.sources)
+    assert "url(" not in html
+    assert "<script" not in html
+    assert 'name="viewport"' in html
+    pictures = [base64.b64decode(source.split(",", 1)[1]) for source in checker.sources if source.startswith("data:image/png")]
+    assert len(pictures) == 5
+    assert all(picture.startswith(b"\x89PNG") and len(picture) > 5000 for picture in pictures)
+    assert all(checker.alts)
+    # anchors lead somewhere
+    assert {source[1:] for source in checker.sources if source.startswith("#")} == set(re.findall(r'<h2 id="(\w+)"', html))
+    text = " ".join(checker.words)
+    expected = sjg.tl.evaluate(__import__("spatialdata").read_zarr(store), "sjg_cells", truth_key="cells").set_index("metric")["value"]
+    assert f"{expected['mean_iou']:.3f}" in text
+    for word in ("type_0", "transcripts.n_kept", "fraction assigned", "cell type accuracy"):
+        assert word in text
+
+
+def test_a_store_without_run_is_bad_input(store: Path):
+    result = CliRunner().invoke(app, ["report", str(store), "-o", str(store.parent / "report.html")])
+    assert result.exit_code == 2
+    assert "sjg segment" in result.stderr
+    assert not (store.parent / "report.html").exists()
+
+
+def test_text_is_escaped():
+    page = Page("<b>")
+    page.section("<i>")
+    page.table(["<u>"], [["<script>alert(1)</script>"]])
+    html = page.html()
+    assert "<script>" not in html
+    assert "&lt;script&gt;" in html
+    assert "<title>&lt;b&gt;</title>" in html
+
+
+def test_facts_flatten_and_leave_the_network_out():
+    rows = facts(
+        {"network": {"w": np.zeros(3)}, "history": {"loss": [1]}, "grid": {"shape": np.array([2, 3])}, "seed": 1, "lr": 0.0012345678}
+    )
+    assert rows == [["lr", "0.00123457"], ["seed", "1"], ["grid.shape", "2, 3"]]
+
+
+def make_table(**columns) -> AnnData:
+    obs = pd.DataFrame(columns)
+    obs.index = obs.index.astype(str)
+    return AnnData(np.zeros((len(obs), 1), dtype=np.float32), obs=obs)
+
+
+def test_type_rows_are_ordered_by_size():
+    table = make_table(cell_type=["a", "b", "b", "b"], n_transcripts=[5, 1, 2, 3], cell_type_confidence=[0.5, 0.9, 0.9, 0.9])
+    assert type_rows(table) == [["b", "3", "75.0%", "2", "0.90"], ["a", "1", "25.0%", "5", "0.50"]]
+
+
+@pytest.mark.parametrize(
+    ("columns", "metrics", "word"),
+    [
+        ({}, {"fraction_assigned": 0.3}, "30%"),
+        ({"n_transcripts": [1, 2, 3, 50]}, {}, "fewer than 5"),
+        ({"cell_type_confidence": [0.1, 0.2, 0.3, 0.9]}, {}, "confidence"),
+        ({"area_um2": [5000.0] * 4}, {}, "pixel size"),
+        ({}, {"fraction_cut_at_seams": 0.1}, "seam"),
+    ],
+)
+def test_warnings(columns, metrics, word):
+    good = {"n_transcripts": [50] * 4, "cell_type_confidence": [0.9] * 4, "area_um2": [100.0] * 4, "cell_type": ["a", "b", "c", "d"]}
+    assert warnings_of(make_table(**good), {"fraction_assigned": 0.9}) == []
+    (found,) = warnings_of(make_table(**{**good, **columns}), {"fraction_assigned": 0.9, **metrics})
+    assert word in found
