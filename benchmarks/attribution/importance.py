@@ -18,7 +18,7 @@ from torch import Tensor
 from sjg.attribution import GeneImportance, molecule_attribution, splat_closed_form
 from sjg.datasets import simulated_tissue
 
-PIXEL_UM, SIDE_PX = 0.5, 384
+PIXEL_UM, SIDE_PX = 0.5, 256
 
 
 class Data:
@@ -42,7 +42,7 @@ class Data:
         self.n_genes = len(genes)
 
 
-def train(data: Data, *, seed: int, from_profiles: bool, genes: Tensor | None = None, n_steps: int = 300) -> SplatUNet:
+def train(data: Data, *, seed: int, from_profiles: bool, genes: Tensor | None = None, n_steps: int = 200) -> SplatUNet:
     """Cross entropy on random windows of 64 px; `genes` (bool) hides the others."""
     torch.manual_seed(seed)
     model = SplatUNet(data.n_genes, len(data.types))
@@ -123,7 +123,7 @@ def by_type(a: np.ndarray, b: np.ndarray) -> float:
 def main() -> None:
     torch.set_num_threads(1)
     record: dict[str, object] = {}
-    for tissue in (0, 1):
+    for tissue in (0,):
         data = Data(tissue)
         half = torch.zeros(data.n_genes, dtype=torch.bool)
         half[torch.randperm(data.n_genes, generator=seeded(tissue))[: data.n_genes // 2]] = True

@@ -118,7 +118,7 @@ def distinct_colors(count: int) -> list[str]:
     --------
     >>> from sjg.access import distinct_colors
     >>> distinct_colors(2)
-    ['#d93636', '#499ee6']
+    ['#d93636', '#4977e6']
     """
     colors = []
     for index in range(count):

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 #: metrics of which less is better; all others that are scores are better when larger
 _LESS_IS_BETTER = ("coexpression_rate",)
-#: metrics that describe and do not judge
-_DESCRIPTIONS = ("n_cells", "median_", "fraction_assigned")
+#: metrics that describe and do not judge: they grow with the masks
+_DESCRIPTIONS = ("n_cells", "median_", "fraction_assigned", "cell_calling_score")
 
 
 def expansion_scores(

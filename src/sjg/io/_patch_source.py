@@ -37,7 +37,7 @@ class PatchSource:
         self.coordinate_system = coordinate_system
         self.nuclei_key = choose_labels(sdata, nuclei_key, argument="nuclei_key")
         self.grid = labels_grid(sdata, nuclei_key, coordinate_system=coordinate_system)
-        self.numbers, self.source_ids = read_labels_on_grid(sdata, nuclei_key, self.grid)
+        self.numbers, self.source_ids = read_labels_on_grid(sdata, nuclei_key, self.grid, coordinate_system=coordinate_system)
         self.ids = _with_ids(self.numbers, self.source_ids, nuclei_key)
 
     def classes(self, cell_type_key: str | None) -> tuple[NDArray[np.int32], list[str]]:
@@ -70,6 +70,7 @@ class PatchSource:
 
         from sjg.access import choose_points, read_molecules
         from sjg.raster import bin_counts, gaussian_blur
+        from sjg.raster._blur import blur_radius_px
 
         key = choose_points(self.sdata, points_key)
         molecules, _ = read_molecules(
@@ -78,7 +79,7 @@ class PatchSource:
         order = np.argsort(molecules.yx_px[:, 0], kind="stable")
         yx_px, gene = molecules.yx_px[order], molecules.gene[order]
         # as far as the blur reaches, so that patches have no seams
-        halo = int(4 * sigma_px + 0.5)
+        halo = blur_radius_px(sigma_px)
 
         def cut(rows: slice, columns: slice) -> NDArray[np.float32]:
             stop_row, stop_column = min(rows.stop, self.grid.shape[0]), min(columns.stop, self.grid.shape[1])

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 ATTRS = "sjg_patches"
 #: elements
 GENES, NUCLEI, CLASSES, GROUND_TRUTH, TABLE = "genes", "nuclei", "cell_types", "ground_truth", "nuclei_table"
+#: more places than this for each file are no tissue with gaps
+_MAX_EMPTY = 50
 
 
 def read_patches(
@@ -105,7 +107,7 @@ def read_patches(
     nuclei, source, patch = number_instances(rasters["instance"], scan.patch_shape, instance_ids)
     source = source + offset["instance"]
 
-    origin = (scan.first_column * scan.patch_shape[1], scan.first_row * scan.patch_shape[0])
+    origin = [scan.first_column * scan.patch_shape[1], scan.first_row * scan.patch_shape[0]]
 
     def place() -> dict[str, Any]:
         return {"global": Translation(origin, axes=("x", "y")) if any(origin) else Identity()}
@@ -150,6 +152,11 @@ class _Scan:
         self.first_row, self.first_column = min(p.row for p in patches), min(p.column for p in patches)
         self.n_rows = max(p.row for p in patches) - self.first_row + 1
         self.n_columns = max(p.column for p in patches) - self.first_column + 1
+        if self.n_rows * self.n_columns > _MAX_EMPTY * (len(patches) + 10):
+            raise InputError(
+                f"The names of {len(patches)} files, e.g. {patches[-1].name!r}, span {self.n_rows} x {self.n_columns} patches; they must count "
+                "rows and columns of patches, not pixels: rename them."
+            )
         self.integers: dict[str, NDArray[Any]] = {}
         self.has_ground_truth: list[bool] = []
         for patch in patches:
@@ -201,7 +208,7 @@ class _Scan:
     def lazy(self, key: str) -> da.Array:
         """(channels, height, width) of all patches, read when computed; zero where there is no patch."""
         import dask.array as da
-        from dask import delayed
+        from dask.delayed import delayed
 
         shape = (self.n_channels if key == "image" else 1, *self.patch_shape)
         read = delayed(_read_planes, pure=True)

@@ -163,13 +163,16 @@ def _write_as_read(sdata: SpatialData, record: Mapping[str, Any], folder: Path) 
     planes = {key: raster_levels(element)[0].data for key, element in needed.items() if element is not None}
     offset, dtypes = record["background"], record["dtypes"]
     obs = sdata.tables[TABLE].obs
-    source = np.full(int(planes["instance"].max()) + 1, offset["instance"], dtype=np.int64)
     known = obs[INSTANCE_KEY].to_numpy()
-    if len(source) - 1 > known.max(initial=0):
+    present = np.unique(np.asarray(planes["instance"]))
+    unknown = np.setdiff1d(present, [0, *known])
+    if unknown.size:
         raise InputError(
-            f"labels[{NUCLEI!r}] has the id {len(source) - 1}, which tables[{TABLE!r}] lacks; pass nuclei_key= to write new labels."
+            f"labels[{NUCLEI!r}] has ids without a row in tables[{TABLE!r}], e.g. {unknown[0]}, so their ids in the files are not known; "
+            "write new labels under another key with nuclei_key=."
         )
-    source[known[known < len(source)]] = obs["source_id"].to_numpy()[known < len(source)]
+    source = np.full(int(max(present.max(), known.max(initial=0))) + 1, offset["instance"], dtype=np.int64)
+    source[known] = obs["source_id"].to_numpy()
     height, width = record["patch_shape_px"]
     for file in record["files"]:
         window = np.s_[..., file["row"] * height : (file["row"] + 1) * height, file["column"] * width : (file["column"] + 1) * width]

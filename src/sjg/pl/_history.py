@@ -105,7 +105,7 @@ def history_frame(uns: Mapping[str, Any], table_key: str) -> pd.DataFrame:
 
 
 def _is_main(name: str) -> bool:
-    return "loss" in name or name.startswith("fraction") or name.endswith("fraction")
+    return "loss" in name or "fraction" in name or "assigned" in name
 
 
 def _draw_series(panel: Axes, epochs: np.ndarray[Any, Any], records: pd.DataFrame, name: str) -> None:

@@ -43,8 +43,9 @@ def deep_basins(landscape: NDArray[np.float32], mask: NDArray[np.bool_], min_dep
     hills: NDArray[np.int32] = watershed(-heights, seeds.astype(np.int32), mask=mask).astype(np.int32)
     if n_hills < 2:
         return hills
-    peak = ndimage.maximum(heights, hills, np.arange(n_hills + 1))
-    parent = _join(np.asarray(peak, dtype=np.float64), *_saddles(hills, heights), min_depth)
+    peak = np.zeros(n_hills + 1)
+    peak[seeds[tops]] = heights[tops]
+    parent = _join(peak, *_saddles(hills, heights), min_depth)
     _, numbered = np.unique(parent, return_inverse=True)
     joined: NDArray[np.int32] = numbered.astype(np.int32)[hills]
     return joined
@@ -65,7 +66,7 @@ def _saddles(hills: NDArray[np.int32], heights: NDArray[np.float32]) -> tuple[ND
     # ties between passes are settled by the ids, so the order is the same on every machine
     order = np.lexsort((edges[:, 1], edges[:, 0], -height))
     edges, height = edges[order], height[order]
-    _, first_seen = np.unique(edges, axis=0, return_index=True)
+    _, first_seen = np.unique(edges[:, 0] * (int(hills.max()) + 1) + edges[:, 1], return_index=True)
     keep = np.sort(first_seen)
     return edges[keep], height[keep]
 

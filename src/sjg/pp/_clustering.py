@@ -1,4 +1,4 @@
-"""Types of nuclei without a reference: graph clustering, refined by a likelihood on the counts."""
+"""Types of nuclei without a reference: a fine graph clustering, joined and refined by the likelihood of the counts."""
 
 from __future__ import annotations
 
@@ -6,116 +6,104 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
+from scipy.sparse import csr_array, csr_matrix
 
-from sjg.core import InputError
-from sjg.pp._typing import TypingParameters, type_nuclei
+from sjg.core import InputError, generator
+from sjg.pp._mixture import Mixture, fit_mixture
+from sjg.pp._typing import as_counts
 
+#: Leiden at a resolution that splits too much: what belongs together is joined by the evidence
+_RESOLUTION = 3.0
 _N_NEIGHBOURS = 15
 _N_COMPONENTS = 20
-#: fewer nuclei than this are one cluster
-_MIN_NUCLEI = 20
-_N_REFINEMENTS = 4
-#: nuclei with fewer transcripts join a cluster by likelihood only
-_MIN_TRANSCRIPTS = 5
-#: a cluster below this share of the nuclei is dissolved
-_MIN_SHARE = 0.01
-_RESOLUTION = 1.0
+#: with at most this many nuclei each is a cluster at first
+_FEW_NUCLEI = 30
+#: more nuclei than this are clustered by a random part of them
+_MANY_NUCLEI = 20_000
 
 
 def cluster_nuclei(
-    counts: Any, *, random_state: int = 0, n_clusters: int | None = None, resolution: float = _RESOLUTION
+    counts: Any, *, n_clusters: int | None = None, random_state: int | np.random.Generator | None = 0
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
     """Cluster nuclei by their transcripts.
 
-    Leiden communities of the scanpy neighbour graph (KMeans where `n_clusters` is given) start a multinomial mixture on the raw counts,
-    which moves nuclei to the cluster under which their counts are most likely.
+    Leiden communities of scanpy's neighbour graph, more than there are types, start a mixture of multinomials on the raw counts
+    (:func:`~sjg.pp._mixture.fit_mixture`), whose groups are joined as long as that raises the evidence. At a few transcripts a
+    nucleus the likelihood tells types apart far better than the graph.
 
     Parameters
     ----------
     counts
-        (n, G) counts, sparse or dense; rows may be empty.
-    random_state
-        Seed.
+        (n, G) counts, sparse or dense; a row may be empty.
     n_clusters
         Number of clusters; None finds it.
-    resolution
-        Of the Leiden communities.
+    random_state
+        Seed.
 
     Returns
     -------
-    (n,) int32 cluster from 0, the largest first, and (n,) float32 posterior.
+    codes
+        (n,) int32 cluster 0..K-1, the largest first. A nucleus without transcripts joins the most frequent one.
+    confidence
+        (n,) float32 posterior of that cluster.
 
     Raises
     ------
     InputError
-        `n_clusters` is below 1.
+        `n_clusters` is not positive or exceeds the number of nuclei with transcripts.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sjg.pp._clustering import cluster_nuclei
+    >>> counts = np.array([[9, 0], [0, 8], [8, 1], [11, 0]])
+    >>> cluster_nuclei(counts)[0].tolist()
+    [0, 1, 0, 0]
     """
+    matrix = as_counts(counts)
     if n_clusters is not None and n_clusters < 1:
-        raise InputError(f"n_clusters={n_clusters}; give a whole number >= 1, or None to find it.")
-    matrix = csr_array(counts).astype(np.float64)
-    n = matrix.shape[0]
-    total = np.asarray(matrix.sum(1)).ravel()
-    usable = np.flatnonzero(total >= _MIN_TRANSCRIPTS)
-    if len(usable) < _MIN_NUCLEI:
-        usable = np.flatnonzero(total > 0)
-    if n_clusters == 1 or len(usable) < _MIN_NUCLEI or matrix.shape[1] < 2:
-        return np.zeros(n, np.int32), np.ones(n, np.float32)
-    start = _communities(matrix[usable], random_state=random_state, n_clusters=n_clusters, resolution=resolution)
-    start = _dissolve_small(start, n_clusters)
-    profiles = _profiles(matrix[usable], np.eye(int(start.max()) + 1)[start])
-    posterior = type_nuclei(matrix, profiles, parameters=_TYPING)
-    for _ in range(_N_REFINEMENTS):
-        kept = posterior.sum(0) >= (1.0 if n_clusters else max(_MIN_SHARE * n, 2.0))
-        posterior = posterior[:, kept if kept.any() else posterior.sum(0) == posterior.sum(0).max()]
-        posterior = type_nuclei(matrix, _profiles(matrix, posterior), parameters=_TYPING)
-    code = posterior.argmax(1)
-    used, code = np.unique(code, return_inverse=True)
-    order = np.argsort(-np.bincount(code), kind="stable")
-    rank = np.empty(len(order), np.int64)
-    rank[order] = np.arange(len(order))
-    return rank[code].astype(np.int32), posterior.max(1).astype(np.float32)
+        raise InputError(f"n_clusters={n_clusters!r} must be a positive number, or None to find it.")
+    filled = np.flatnonzero(np.diff(matrix.indptr))
+    if n_clusters is not None and n_clusters > max(filled.size, 1):
+        raise InputError(f"n_clusters={n_clusters} exceeds the {filled.size} nuclei that have transcripts; lower it.")
+    if filled.size < 2 or matrix.shape[1] < 2 or n_clusters == 1:
+        return np.zeros(matrix.shape[0], dtype=np.int32), np.ones(matrix.shape[0], dtype=np.float32)
+    rng = generator(random_state)
+    seed = int(rng.integers(2**31 - 1))
+    some = filled if filled.size <= _MANY_NUCLEI else np.sort(rng.choice(filled, _MANY_NUCLEI, replace=False))
+    part = matrix[some]
+    mixture = fit_mixture(part, _start(part, n_clusters, seed), n_groups=n_clusters)
+    return _ordered(mixture, matrix)
 
 
-# The profiles come from these very counts: there is no efficiency to find.
-_TYPING = TypingParameters(n_iterations=1, efficiency_prior=1e9)
-
-
-def _communities(matrix: csr_array, *, random_state: int, n_clusters: int | None, resolution: float) -> NDArray[np.int64]:
+def _start(counts: csr_array, n_clusters: int | None, seed: int) -> NDArray[np.int64]:
+    """(n,) groups, more than there are types."""
     import scanpy as sc
     from anndata import AnnData
-    from scipy.sparse import csr_matrix
 
-    # Variance-stabilised proportions: at a handful of transcripts a logarithm would mostly show their number.
-    total = np.asarray(matrix.sum(1)).ravel()
-    scaled = csr_matrix(matrix.multiply(1.0 / np.maximum(total, 1.0)[:, None])).sqrt()
-    n_components = min(_N_COMPONENTS, min(matrix.shape) - 1)
-    adata = AnnData(scaled.astype(np.float32))
-    sc.pp.pca(adata, n_comps=n_components, random_state=random_state)
-    if n_clusters is not None:
+    n_nuclei = counts.shape[0]
+    if n_nuclei <= _FEW_NUCLEI:
+        return np.arange(n_nuclei)
+    table = AnnData(csr_matrix(counts, dtype=np.float32))
+    sc.pp.normalize_total(table, target_sum=float(np.median(np.asarray(counts.sum(axis=1)))))
+    sc.pp.log1p(table)
+    sc.pp.pca(table, n_comps=min(_N_COMPONENTS, min(counts.shape) - 1), random_state=seed)
+    sc.pp.neighbors(table, n_neighbors=_N_NEIGHBOURS, random_state=seed)
+    sc.tl.leiden(table, resolution=_RESOLUTION, flavor="igraph", n_iterations=2, directed=False, random_state=seed)
+    codes = table.obs["leiden"].cat.codes.to_numpy().astype(np.int64)
+    if n_clusters is not None and codes.max() + 1 < n_clusters:
         from sklearn.cluster import KMeans
 
-        return KMeans(n_clusters, n_init=10, random_state=random_state).fit_predict(adata.obsm["X_pca"]).astype(np.int64)
-    sc.pp.neighbors(adata, n_neighbors=min(_N_NEIGHBOURS, len(adata) - 1), random_state=random_state)
-    sc.tl.leiden(adata, resolution=resolution, random_state=random_state, flavor="igraph", n_iterations=2, directed=False)
-    codes: NDArray[np.int64] = adata.obs["leiden"].cat.codes.to_numpy().astype(np.int64)
+        codes = KMeans(n_clusters, n_init=10, random_state=seed).fit_predict(table.obsm["X_pca"]).astype(np.int64)
     return codes
 
 
-def _dissolve_small(code: NDArray[np.int64], n_clusters: int | None) -> NDArray[np.int64]:
-    """Merge communities of too few nuclei into the largest; their nuclei find their place by likelihood."""
-    if n_clusters is not None:
-        return code
-    size = np.bincount(code)
-    small = size < max(_MIN_SHARE * len(code), 3)
-    code = np.where(small[code], size.argmax(), code)
-    return np.unique(code, return_inverse=True)[1].astype(np.int64)
-
-
-def _profiles(matrix: csr_array, weight: NDArray[np.floating]) -> NDArray[np.float64]:
-    """(K, G) composition of each cluster, shrunk to that of all."""
-    overall = np.asarray(matrix.sum(0)).ravel() + 0.5
-    overall /= overall.sum()
-    sums = (csr_array(weight.T) @ matrix).toarray() if matrix.shape[0] else np.zeros((weight.shape[1], matrix.shape[1]))
-    profiles: NDArray[np.float64] = sums + 20.0 * overall
-    return profiles / profiles.sum(1, keepdims=True)
+def _ordered(mixture: Mixture, counts: csr_array) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """Codes by falling size without empty clusters, and the posterior of each."""
+    posterior = mixture.posterior(counts)
+    best = posterior.argmax(axis=1)
+    sizes = np.bincount(best, minlength=posterior.shape[1])
+    order = np.argsort(-sizes, kind="stable")
+    rank = np.empty(len(order), dtype=np.int32)
+    rank[order] = np.arange(len(order))
+    return rank[best], posterior.max(axis=1).astype(np.float32)

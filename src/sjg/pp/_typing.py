@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array, issparse
-from scipy.special import logsumexp
+from scipy.special import gammaln, logsumexp
 
 #: concentrations tried for the Dirichlet; infinity is the multinomial
 _CONCENTRATIONS = (np.inf, 400.0, 150.0, 60.0, 25.0)
@@ -39,9 +39,9 @@ class TypingParameters:
     """
 
     n_iterations: int = 10
-    ambient_fraction: float = 0.05
-    efficiency_prior: float = 30.0
-    frequency_prior: float = 1.0
+    ambient_fraction: float = 0.08
+    efficiency_prior: float = 10.0
+    frequency_prior: float = 5.0
     uniform_frequencies: bool = False
     concentration: float | None = None
 
@@ -82,7 +82,7 @@ def type_nuclei(counts: Any, profiles: NDArray[np.floating[Any]], *, parameters:
     [0, 1]
     """
     parameters = parameters or TypingParameters()
-    matrix = _counts(counts)
+    matrix = as_counts(counts)
     means = np.asarray(profiles, dtype=np.float64)
     if means.ndim != 2 or means.shape[0] < 1 or means.shape[1] != matrix.shape[1]:
         raise ValueError(f"profiles must be (K, {matrix.shape[1]}) with K >= 1 for counts {matrix.shape}, got {means.shape}")
@@ -108,6 +108,24 @@ def type_nuclei(counts: Any, profiles: NDArray[np.floating[Any]], *, parameters:
         mixed = _compositions(shape, efficiency, ambient, parameters.ambient_fraction)
     concentration = parameters.concentration or _likeliest_concentration(matrix, mixed, frequencies)
     return _posterior(dirichlet_multinomial_log_likelihood(matrix, mixed, concentration), frequencies)
+
+
+def as_counts(counts: Any) -> csr_array:
+    """(n, G) counts as a checked sparse matrix without stored zeros.
+
+    Raises
+    ------
+    ValueError
+        Another number of dimensions, or negative or non-finite counts.
+    """
+    dense_or_sparse = counts if issparse(counts) else np.asarray(counts, dtype=np.float64)
+    if dense_or_sparse.ndim != 2:
+        raise ValueError(f"counts must be (n, G), got {dense_or_sparse.ndim} dimensions")
+    matrix = csr_array(dense_or_sparse, dtype=np.float64, copy=True)
+    if matrix.data.size and (not np.isfinite(matrix.data).all() or matrix.data.min() < 0):
+        raise ValueError("counts must be finite and not negative")
+    matrix.eliminate_zeros()
+    return matrix
 
 
 def multinomial_log_likelihood(counts: csr_array, compositions: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -136,16 +154,6 @@ def dirichlet_multinomial_log_likelihood(counts: csr_array, compositions: NDArra
         keep = count > level
         row, column, count = row[keep], column[keep], count[keep]
     return result
-
-
-def _counts(counts: Any) -> csr_array:
-    matrix = csr_array(counts, dtype=np.float64) if issparse(counts) else csr_array(np.asarray(counts, dtype=np.float64))
-    if matrix.ndim != 2:
-        raise ValueError(f"counts must be (n, G), got {matrix.ndim} dimensions")
-    if matrix.data.size and (not np.isfinite(matrix.data).all() or matrix.data.min() < 0):
-        raise ValueError("counts must be finite and not negative")
-    matrix.eliminate_zeros()
-    return matrix
 
 
 def _compositions(
@@ -179,7 +187,5 @@ def _rising(totals: NDArray[np.float64], concentration: float) -> NDArray[np.flo
     """Sum over j < total of ``log(1 + j / concentration)``: the normaliser of the Dirichlet-multinomial."""
     if np.isinf(concentration):
         return np.zeros(len(totals))
-    from scipy.special import gammaln
-
     result: NDArray[np.float64] = gammaln(totals + concentration) - gammaln(concentration) - totals * np.log(concentration)
     return result

@@ -92,7 +92,8 @@ def read_arrays(sdata: SpatialData, request: Request, *, shape: tuple[int, ...] 
             f"cell_type_key={request.cell_type_key!r} names a column of a table that annotates nuclei, but no nuclei were given; "
             "pass nuclei_key, or drop cell_type_key to find types by reference or clustering."
         )
-    frame = access.choose_coordinate_system(sdata, [image_key, points_key, nuclei_key], request.coordinate_system)
+    keys = [key for key in (image_key, points_key, nuclei_key) if key is not None]
+    frame = access.choose_coordinate_system(sdata, keys, request.coordinate_system)
     access.choose_feature_key(sdata, points_key, request.feature_key)
     access.choose_channel(sdata, image_key, request.channel)
     diameter = access.nucleus_diameter_px(sdata, nuclei_key, image_key, coordinate_system=frame)

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sjg.core import InputError
 from sjg.networks import CandidateScorer, SplatUNet
 from sjg.raster import gaussian_blur, splat
 from sjg.training._parameters import Parameters
@@ -22,7 +23,7 @@ _LOG_POSTERIOR_FLOOR = -8.0
 #: log weight of all others inside a nucleus, whose pixels never change hands
 _NUCLEUS_LOG_WEIGHT = -12.0
 #: start of the noise rate, as a fraction of the density in nuclei
-_NOISE_FRACTION = float(__import__("os").environ.get("NF", "0.04"))
+_NOISE_FRACTION = 0.12
 _SCALAR_SPEED = 5.0
 
 
@@ -57,7 +58,7 @@ class Batch:
     def split(self, n_points: int) -> Iterator[Batch]:
         """The same window with at most `n_points` points at a time."""
         by_point = ("pixel", "signed_radii", "centre_radii", "log_radius", "log_density", "type_index", "type_weight", "own")
-        for start in range(0, len(self.pixel), n_points):
+        for start in range(0, max(len(self.pixel), 1), n_points):
             part = slice(start, start + n_points)
             yield dataclasses.replace(self, **{name: getattr(self, name)[part] for name in by_point})
 
@@ -154,6 +155,7 @@ class CompetitionModel(nn.Module):
     def log_weights(self, batch: Batch, log_profiles: Tensor, log_prior: Tensor, *, chunk: int) -> Tensor:
         """The first result of :meth:`forward`, `chunk` points at a time."""
         maps = self._maps(batch, log_profiles)
+        # At least one part, so that no points give an empty result.
         return torch.cat([self._score(part, *maps, log_prior)[0] for part in batch.split(chunk)])
 
     def _score(self, batch: Batch, blurred: Tensor, output: Tensor | None, log_prior: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -206,7 +208,8 @@ class CompetitionModel(nn.Module):
 
     def raster(self, batch: Batch) -> Tensor:
         """(1, D + 1, H, W) input of the network."""
-        assert self.network is not None
+        if self.network is None:
+            raise InputError("The model has no network; build it with use_network=True.")
         embedded = splat(batch.coords_px, batch.gene, self.network.gene_embedding(), batch.context.shape[1:], sigma_px=self.raster_sigma_px)
         return embedded[None] / (batch.input_fraction * self.density)
 

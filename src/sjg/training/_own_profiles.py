@@ -44,11 +44,12 @@ class OwnProfiles:
         device = state.density.device
         by_type = gene_probability(state, torch.as_tensor(candidate, device=device), torch.as_tensor(gene, dtype=torch.long, device=device))
         flat = candidate.reshape(-1)
-        own = np.asarray(self.counts[flat, np.repeat(gene, candidate.shape[1])]).reshape(candidate.shape)
+        found = np.asarray(self.counts[flat, np.repeat(gene, candidate.shape[1])]).reshape(candidate.shape)
         itself = candidate + 1 == self.cell[molecule][:, None]
-        own = torch.as_tensor(own - itself, dtype=torch.float32, device=device)
+        own = torch.as_tensor(found - itself, dtype=torch.float32, device=device)
         total = torch.as_tensor(self.totals[candidate] - itself, dtype=torch.float32, device=device)
-        return (self.strength * by_type + own) / (self.strength + total)
+        mixed: Tensor = (self.strength * by_type + own) / (self.strength + total)
+        return mixed
 
 
 def fit_own_profiles(state: CellState, cell: NDArray[np.int32], gene: NDArray[np.int32], *, rng: np.random.Generator) -> OwnProfiles | None:

@@ -1,4 +1,4 @@
-"""One pass over the whole tissue: labels, and molecules assigned by networks that have not seen them."""
+"""One pass over the whole tissue: labels, and molecules assigned from molecules other than themselves."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sjg.training._own_profiles import OwnProfiles
 from sjg.training._parameters import Parameters
 from sjg.training._state import CellState, Evidence
 from sjg.training._tissue import Points, Tissue
-from sjg.training._windows import tiles
+from sjg.training._windows import Window, tiles
 
 #: points evaluated at once
 _CHUNK = 16384
@@ -30,7 +30,7 @@ class Prediction:
     labels
         (H, W) int32 winner of each pixel, 0 = background; not yet cleaned. None for a pass over molecules only.
     confidence
-        (H, W) float16 posterior of the winner.
+        (H, W) float16 posterior of the winner, None likewise.
     cell, cell_confidence
         (N,) cell of each molecule (0 = none) and its posterior.
     evidence
@@ -44,7 +44,6 @@ class Prediction:
     evidence: Evidence
 
 
-@torch.no_grad()
 def predict(
     model: CompetitionModel,
     tissue: Tissue,
@@ -57,6 +56,8 @@ def predict(
     on_tile: Callable[[int, int], None] | None = None,
 ) -> Prediction:
     """Predict tile by tile.
+
+    Molecules are split into folds; each fold is assigned from an input that holds the others, and pixels take the mean over the folds.
 
     Parameters
     ----------
@@ -78,99 +79,121 @@ def predict(
         Called with the number of tiles done and in all.
     """
     model.eval()
-    n_folds = parameters.n_folds
-    n_molecules = len(tissue.molecules)
-    fold = rng.integers(0, n_folds, n_molecules).astype(np.uint8)
-    cell = np.zeros(n_molecules, np.int32)
-    confidence = np.ones(n_molecules, np.float32)
-    labels = tissue.labels.astype(np.int32).copy() if pixels else None
-    pixel_confidence = np.ones(tissue.shape, np.float16) if pixels else None
-    evidence = Evidence.empty(state)
-    evidence.exposure += 1.0
+    run = _Pass(model, tissue, state, parameters, rng=rng, pixels=pixels, own=own)
     windows = list(tiles(tissue.shape, parameters.tile_size_px))
     for done, window in enumerate(windows):
-        _sample = None
-        if tissue.nuclei_near(window):
-            halo = window.grown(parameters.halo_px)
-            near = tissue.molecules_in(halo)
-            inner = near[_inside(tissue, near, window)]
-            reach = tissue.reachable(window)
-            y, x = np.nonzero(reach)
-            scale = 1.0
-            if not pixels and len(y) > parameters.points_per_patch:
-                _sample = rng.choice(len(y), parameters.points_per_patch, replace=False)
-                scale = len(y) / parameters.points_per_patch
-                y, x = y[_sample], x[_sample]
-            grid = np.stack([y + window.y0, x + window.x0], 1)
-            pixel_points = tissue.points(grid + 0.5, halo)
-            molecule_points = tissue.points(tissue.molecules.yx_px[inner], halo)
-            context = tissue.context(halo)
-            total = np.zeros((len(grid), parameters.n_candidates + 1), np.float32)
-            for f in range(n_folds):
-                seen = near[fold[near] != f] if n_folds > 1 else near
-                fraction = (1 - 1 / n_folds) if n_folds > 1 else 1.0
-                mine = np.flatnonzero(fold[inner] == f)
-                n_mine = len(mine)
-                points = _join(molecule_points[mine], pixel_points)
-                log_weight = _evaluate(model, tissue, halo, context, seen, fraction, points, state)
-                target = inner[mine]
-                _assign(model, tissue, state, log_weight[:n_mine], points[:n_mine], target, own, cell, confidence, evidence)
-                total += log_weight[n_mine:].exp().cpu().numpy()
-            total /= n_folds
-            _add_area(evidence, tissue, window, pixel_points, total, scale)
-            if labels is not None and pixel_confidence is not None and len(grid):
-                best = total.argmax(1)
-                n_candidates = parameters.n_candidates
-                winner = pixel_points.candidate[np.arange(len(best)), np.minimum(best, n_candidates - 1)] + 1
-                labels[grid[:, 0], grid[:, 1]] = np.where(best < n_candidates, winner, 0)
-                pixel_confidence[grid[:, 0], grid[:, 1]] = total.max(1)
-        else:
-            gene = torch.as_tensor(tissue.molecules.gene[tissue.molecules_in(window)], dtype=torch.long, device=evidence.noise.device)
-            evidence.noise.index_add_(0, gene, torch.ones_like(gene, dtype=evidence.noise.dtype))
+        run.tile(window)
         if on_tile is not None:
             on_tile(done + 1, len(windows))
     model.train()
-    return Prediction(labels, pixel_confidence, cell, confidence, evidence)
+    return run.prediction
 
 
-def _evaluate(model, tissue, window, context, seen, fraction, points, state) -> torch.Tensor:  # type: ignore[no-untyped-def]
-    batch = tissue.batch(window, context, seen, fraction, points, state)
-    return model.log_weights(batch, state.log_profiles, state.log_prior, chunk=_CHUNK)
+class _Pass:
+    """The state of one pass."""
 
+    def __init__(
+        self,
+        model: CompetitionModel,
+        tissue: Tissue,
+        state: CellState,
+        parameters: Parameters,
+        *,
+        rng: np.random.Generator,
+        pixels: bool,
+        own: OwnProfiles | None,
+    ) -> None:
+        self.model, self.tissue, self.state, self.parameters, self.rng, self.own = model, tissue, state, parameters, rng, own
+        n = len(tissue.molecules)
+        self.fold = rng.integers(0, parameters.n_folds, n).astype(np.uint8)
+        evidence = Evidence.empty(state)
+        evidence.exposure += 1.0
+        self.prediction = Prediction(
+            labels=tissue.labels.astype(np.int32) if pixels else None,
+            confidence=np.ones(tissue.shape, np.float16) if pixels else None,
+            cell=np.zeros(n, np.int32),
+            cell_confidence=np.ones(n, np.float32),
+            evidence=evidence,
+        )
 
-def _join(a: Points, b: Points) -> Points:
-    return Points(*(np.concatenate([getattr(a, f), getattr(b, f)]) for f in Points.__dataclass_fields__))
+    @torch.no_grad()
+    def tile(self, window: Window) -> None:
+        """Predict one tile."""
+        tissue, evidence = self.tissue, self.prediction.evidence
+        inside = tissue.molecules_in(window)
+        if not tissue.nuclei_near(window):
+            gene = torch.as_tensor(tissue.molecules.gene[inside], dtype=torch.long, device=evidence.noise.device)
+            evidence.noise.index_add_(0, gene, torch.ones_like(gene, dtype=evidence.noise.dtype))
+            return
+        halo = window.grown(self.parameters.halo_px)
+        near = tissue.molecules_in(halo)
+        grid, weight = self._pixels(window)
+        if len(inside) + len(grid):
+            pixel_points = tissue.points(grid + 0.5, halo)
+            molecule_points = tissue.points(tissue.molecules.yx_px[inside], halo)
+            mean = self._folds(halo, near, inside, molecule_points, pixel_points)
+            self._add_area(pixel_points, mean * weight)
+            self._write(grid, pixel_points, mean)
+        nuclei = window.cut(tissue.labels)
+        area = np.bincount(nuclei[nuclei > 0] - 1, minlength=len(evidence.area)).astype(np.float32)
+        evidence.area += torch.as_tensor(area, device=evidence.area.device)
 
+    def _pixels(self, window: Window) -> tuple[NDArray[np.int64], float]:
+        """Pixels outside nuclei to evaluate, and the area that each stands for."""
+        y, x = np.nonzero(self.tissue.reachable(window))
+        weight = 1.0
+        n = self.parameters.points_per_patch
+        if self.prediction.labels is None and len(y) > n:
+            weight = len(y) / n
+            chosen = self.rng.choice(len(y), n, replace=False)
+            y, x = y[chosen], x[chosen]
+        return np.stack([y + window.y0, x + window.x0], 1), weight
 
-def _inside(tissue: Tissue, index: NDArray[np.int64], window) -> NDArray[np.bool_]:  # type: ignore[no-untyped-def]
-    y, x = tissue.molecules.yx_px[index, 0] - window.y0, tissue.molecules.yx_px[index, 1] - window.x0
-    return (y >= 0) & (y < window.height) & (x >= 0) & (x < window.width)
+    def _folds(
+        self, halo: Window, near: NDArray[np.int64], inside: NDArray[np.int64], molecule_points: Points, pixel_points: Points
+    ) -> NDArray[np.float32]:
+        """Assign the molecules fold by fold; returns the mean weights (P, M + 1) at the pixels."""
+        n_folds = self.parameters.n_folds
+        context = self.tissue.context(halo)
+        total = np.zeros((len(pixel_points), self.parameters.n_candidates + 1), np.float32)
+        for fold in range(n_folds):
+            seen = near[self.fold[near] != fold] if n_folds > 1 else near
+            fraction = 1 - 1 / n_folds if n_folds > 1 else 1.0
+            mine = np.flatnonzero(self.fold[inside] == fold)
+            points = Points.join(molecule_points[mine], pixel_points)
+            if len(points) == 0:
+                continue
+            batch = self.tissue.batch(halo, context, seen, fraction, points, self.state)
+            log_weight = self.model.log_weights(batch, self.state.log_profiles, self.state.log_prior, chunk=_CHUNK)
+            self._assign(log_weight[: len(mine)], molecule_points[mine], inside[mine])
+            total += log_weight[len(mine) :].exp().cpu().numpy()
+        total /= n_folds
+        return total
 
+    def _assign(self, log_weight: torch.Tensor, points: Points, target: NDArray[np.int64]) -> None:
+        if len(target) == 0:
+            return
+        device = log_weight.device
+        candidate = torch.as_tensor(points.candidate, device=device)
+        genes = self.tissue.molecules.gene[target]
+        gene = torch.as_tensor(genes, dtype=torch.long, device=device)
+        in_nucleus = torch.as_tensor(points.nucleus > 0, device=device)
+        probability = None if self.own is None else self.own.probability(self.state, points.candidate, genes, target)
+        by_cell, noise = molecule_rates(self.state, log_weight, candidate, gene, in_nucleus, self.model, probability=probability)
+        rate = by_cell.sum(1) + noise
+        self.prediction.evidence.add_molecules(self.state, candidate, gene, by_cell / rate[:, None], noise / rate)
+        best, slot = (torch.cat([by_cell, noise[:, None]], 1) / rate[:, None]).max(1)
+        self.prediction.cell[target] = points.winner(slot.cpu().numpy())
+        self.prediction.cell_confidence[target] = best.cpu().numpy()
 
-def _assign(model, tissue, state, log_weight, points, target, own, cell, confidence, evidence) -> None:  # type: ignore[no-untyped-def]
-    if len(target) == 0:
-        return
-    device = log_weight.device
-    candidate = torch.as_tensor(points.candidate, device=device)
-    gene = torch.as_tensor(tissue.molecules.gene[target], dtype=torch.long, device=device)
-    in_nucleus = torch.as_tensor(points.nucleus > 0, device=device)
-    probability = None if own is None else own.probability(state, points.candidate, tissue.molecules.gene[target], target)
-    by_cell, noise = molecule_rates(state, log_weight, candidate, gene, in_nucleus, model, probability=probability)
-    rate = by_cell.sum(1) + noise
-    evidence.add_molecules(state, candidate, gene, by_cell / rate[:, None], noise / rate)
-    posterior = torch.cat([by_cell, noise[:, None]], 1) / rate[:, None]
-    best, slot = posterior.max(1)
-    slot_n = slot.cpu().numpy()
-    n_candidates = candidate.shape[1]
-    winner = points.candidate[np.arange(len(slot_n)), np.minimum(slot_n, n_candidates - 1)] + 1
-    cell[target] = np.where(slot_n < n_candidates, winner, 0)
-    confidence[target] = best.cpu().numpy()
+    def _add_area(self, points: Points, share: NDArray[np.float32]) -> None:
+        area = self.prediction.evidence.area
+        candidate = torch.as_tensor(points.candidate.reshape(-1), device=area.device)
+        area.index_add_(0, candidate, torch.as_tensor(share[:, :-1].reshape(-1), device=area.device))
 
-
-def _add_area(evidence, tissue, window, points, total, scale) -> None:  # type: ignore[no-untyped-def]
-    device = evidence.area.device
-    candidate = torch.as_tensor(points.candidate.reshape(-1), device=device)
-    evidence.area.index_add_(0, candidate, torch.as_tensor(total[:, :-1].reshape(-1) * scale, device=device))
-    nuclei = window.cut(tissue.labels)
-    area = np.bincount(nuclei[nuclei > 0] - 1, minlength=len(evidence.area)).astype(np.float32)
-    evidence.area += torch.as_tensor(area, device=device)
+    def _write(self, grid: NDArray[np.int64], points: Points, mean: NDArray[np.float32]) -> None:
+        labels, confidence = self.prediction.labels, self.prediction.confidence
+        if labels is None or confidence is None or len(grid) == 0:
+            return
+        labels[grid[:, 0], grid[:, 1]] = points.winner(mean.argmax(1))
+        confidence[grid[:, 0], grid[:, 1]] = mean.max(1)

@@ -151,7 +151,7 @@ def _update_labels(
     rule = PublishedRule(
         territory_px=parameters.territory_px,
         confidence_threshold=parameters.confidence_threshold,
-        attribution_gate=parameters.attribution_gate,  # type: ignore[arg-type]
+        attribution_gate=parameters.attribution_gate,
     )
     new = labels.copy()
     n_types = trainer.state.posterior.shape[1]

@@ -11,7 +11,7 @@ import torch
 from lightning_fabric import Fabric
 from numpy.typing import NDArray
 
-from sjg.core import CellTypes, Molecules, Segmentation, generator
+from sjg.core import CellTypes, InputError, Molecules, Segmentation, generator
 from sjg.labels import fill_holes, keep_connected
 from sjg.training._checkpoint import fingerprint, load_checkpoint, save_checkpoint
 from sjg.training._importance import gene_importance
@@ -119,8 +119,9 @@ def segment_tissue(
 
 def clean(prediction: Prediction, tissue: Tissue) -> NDArray[np.int32]:
     """Give up pieces apart from their nucleus, fill holes and put the nuclei back."""
-    labels = keep_connected(prediction.labels, tissue.labels)
-    labels = fill_holes(labels)
+    if prediction.labels is None:
+        raise InputError("This prediction has no pixels; predict with pixels=True.")
+    labels = fill_holes(keep_connected(prediction.labels, tissue.labels))
     return np.where(tissue.labels > 0, tissue.labels, labels).astype(np.int32)
 
 

@@ -50,6 +50,17 @@ class Points:
     def __len__(self) -> int:
         return len(self.pixel)
 
+    @staticmethod
+    def join(first: Points, second: Points) -> Points:
+        """The points of both, in order."""
+        return Points(*(np.concatenate([getattr(first, f), getattr(second, f)]) for f in Points.__dataclass_fields__))
+
+    def winner(self, slot: NDArray[np.integer]) -> NDArray[np.int32]:
+        """(P,) id of the candidate in each slot; 0 for the slot after the last, background."""
+        last = self.candidate.shape[1] - 1
+        cell = self.candidate[np.arange(len(slot)), np.minimum(slot, last)] + 1
+        return np.where(slot <= last, cell, 0).astype(np.int32)
+
 
 class Tissue:
     """Molecules, nuclei and their index; knows how to cut windows.
@@ -81,7 +92,7 @@ class Tissue:
     @property
     def shape(self) -> tuple[int, int]:
         """(H, W) of the grid."""
-        return self.labels.shape  # type: ignore[return-value]
+        return self.labels.shape
 
     def molecules_in(self, window: Window) -> NDArray[np.int64]:
         """Indices of the molecules inside a window."""
@@ -104,8 +115,10 @@ class Tissue:
         return (distance > 0) & (distance <= self.reach_px)
 
     def context(self, window: Window) -> NDArray[np.float32]:
-        """(3, H, W) of the window: nuclear mask, signed distance to the nearest nucleus and distance to the border between
-        the territories of nearest nuclei, both in median radii and clipped.
+        """What the network knows of the nuclei, (3, H, W) of the window.
+
+        Nuclear mask, signed distance to the nearest nucleus and distance to the border between the territories of nearest nuclei,
+        both in median radii and clipped.
         """
         margin = int(np.ceil(2 * _CONTEXT_CLIP_RADII * self.radius_px))
         nuclei = window.grown(margin).cut(self.labels)

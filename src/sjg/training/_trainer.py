@@ -15,7 +15,7 @@ from sjg.training._likelihood import expected_count, molecule_rates
 from sjg.training._model import CompetitionModel
 from sjg.training._parameters import Parameters
 from sjg.training._state import CellState, Evidence, revise
-from sjg.training._tissue import Tissue
+from sjg.training._tissue import Points, Tissue
 from sjg.training._windows import Window
 
 UNKNOWN = -1
@@ -33,12 +33,14 @@ class Trainer:
         Molecules and nuclei.
     state
         Start estimates.
+    model
+        Its initial weights.
     parameters
         Settings.
     fabric
         Device and precision.
-    seed
-        Of the order of patches and the splits of molecules.
+    rng
+        Order of patches and splits of molecules.
     """
 
     def __init__(
@@ -103,7 +105,7 @@ class Trainer:
         with torch.no_grad():
             self._gather(candidate, gene, by_cell / rate[:, None], noise / rate, log_weight[rest], n_targets, area * target_fraction)
             self._gather_exposure(window, target_fraction)
-            self._update_dynamic(pixels, points.nucleus[rest], points.candidate[rest], log_weight[rest])
+            self._update_dynamic(pixels, points[rest], log_weight[rest])
         self.step += 1
         return {"loss": float(nll.detach()), "assigned": float(1 - (noise / rate).mean()) if n_targets else float("nan")}
 
@@ -152,15 +154,11 @@ class Trainer:
         inside = np.flatnonzero(_inside(centre, window))
         self.evidence.exposure[torch.as_tensor(inside, device=self.evidence.exposure.device)] += fraction
 
-    def _update_dynamic(
-        self, pixels: NDArray[np.int64], nucleus: NDArray[np.int32], candidate: NDArray[np.int64], log_weight: Tensor
-    ) -> None:
+    def _update_dynamic(self, pixels: NDArray[np.int64], points: Points, log_weight: Tensor) -> None:
         best, slot = log_weight.max(1)
-        slot_n = slot.cpu().numpy()
-        n_candidates = candidate.shape[1]
-        winner = np.where(slot_n < n_candidates, candidate[np.arange(len(slot_n)), np.minimum(slot_n, n_candidates - 1)] + 1, 0)
+        winner = points.winner(slot.cpu().numpy())
         label = np.where(best.exp().cpu().numpy() > self.parameters.pseudo_confidence, winner, UNKNOWN)
-        free = nucleus == 0
+        free = points.nucleus == 0
         self.dynamic[pixels[free, 0], pixels[free, 1]] = label[free]
 
     def _set_learning_rate(self) -> None:

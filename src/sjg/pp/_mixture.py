@@ -1,0 +1,109 @@
+"""Mixtures of multinomials: which nuclei go together by the likelihood of their counts, and how many groups there are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
+from scipy.special import gammaln, logsumexp
+
+#: rounds of expectation maximisation at the start and end, and between two merges
+_N_ROUNDS = 30
+_N_ROUNDS_BETWEEN = 8
+#: transcripts of average composition that shrink each profile
+_PROFILE_PRIOR = 20.0
+#: share of a nucleus that comes from its surroundings
+_AMBIENT = 0.05
+#: concentration of the Dirichlet from which profiles come, in the evidence
+_EVIDENCE_CONCENTRATION = 50.0
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """Groups of nuclei.
+
+    Parameters
+    ----------
+    compositions
+        (K, G) expected share of each gene.
+    frequencies
+        (K,) share of nuclei in each group.
+    """
+
+    compositions: NDArray[np.float64]
+    frequencies: NDArray[np.float64]
+
+    def posterior(self, counts: csr_array) -> NDArray[np.float64]:
+        """(n, K) posterior of rows of counts; that of an empty row is the frequencies."""
+        logits = counts @ np.log(self.compositions).T + np.log(self.frequencies)
+        result: NDArray[np.float64] = np.exp(logits - logsumexp(logits, axis=1, keepdims=True))
+        return result
+
+
+def fit_mixture(counts: csr_array, codes: NDArray[np.integer], *, n_groups: int | None = None) -> Mixture:
+    """Fit groups that start from `codes`, joining the two most alike again and again.
+
+    Two groups join where that raises the evidence: the probability of all counts with the profiles integrated out under a Dirichlet
+    around the average composition, times the probability of the partition. So a split must pay for the profile that it adds, and the
+    number of groups follows from the data. Expectation maximisation runs before, between and after the joins.
+
+    Parameters
+    ----------
+    counts
+        (n, G) counts.
+    codes
+        (n,) group of each row at the start, 0..K-1, better too many than too few.
+    n_groups
+        Join down to this number whatever the evidence says; None to stop where no join raises it.
+    """
+    average = np.asarray(counts.sum(axis=0)).ravel() + 1.0
+    average /= average.sum()
+    membership = np.eye(int(codes.max()) + 1)[codes]
+    mixture, membership = _maximise(counts, membership, average, _N_ROUNDS)
+    while len(mixture.frequencies) > (n_groups or 1):
+        gain, one, other = _best_join(counts, membership, average)
+        if n_groups is None and gain <= 0:
+            break
+        membership[:, one] += membership[:, other]
+        membership = np.delete(membership, other, axis=1)
+        mixture, membership = _maximise(counts, membership, average, _N_ROUNDS_BETWEEN)
+    mixture, _ = _maximise(counts, membership, average, _N_ROUNDS)
+    return mixture
+
+
+def _maximise(
+    counts: csr_array, membership: NDArray[np.float64], average: NDArray[np.float64], n_rounds: int
+) -> tuple[Mixture, NDArray[np.float64]]:
+    for _ in range(n_rounds):
+        compositions = np.asarray(counts.T @ membership).T + _PROFILE_PRIOR * average
+        compositions /= compositions.sum(axis=1, keepdims=True)
+        frequencies = membership.sum(axis=0) + 1.0
+        mixture = Mixture((1 - _AMBIENT) * compositions + _AMBIENT * average, frequencies / frequencies.sum())
+        membership = mixture.posterior(counts)
+    return mixture, membership
+
+
+def _best_join(counts: csr_array, membership: NDArray[np.float64], average: NDArray[np.float64]) -> tuple[float, int, int]:
+    """Gain in log evidence of the best join, and the two groups."""
+    totals = np.asarray(counts.T @ membership).T
+    sizes = membership.sum(axis=0)
+    alone = _log_evidence(totals, average) + gammaln(1.0 + sizes)
+    best = (-np.inf, 0, 1)
+    for one in range(len(sizes) - 1):
+        others = np.arange(one + 1, len(sizes))
+        joined = _log_evidence(totals[one] + totals[others], average) + gammaln(1.0 + sizes[one] + sizes[others])
+        gains = joined - alone[one] - alone[others]
+        at = int(gains.argmax())
+        if gains[at] > best[0]:
+            best = (float(gains[at]), one, int(others[at]))
+    return best
+
+
+def _log_evidence(totals: NDArray[np.float64], average: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Log probability of totals (K, G) under a composition from a Dirichlet around `average`."""
+    prior = _EVIDENCE_CONCENTRATION * average
+    total = _EVIDENCE_CONCENTRATION + totals.sum(axis=-1)
+    result: NDArray[np.float64] = (gammaln(prior + totals) - gammaln(prior)).sum(axis=-1) + gammaln(_EVIDENCE_CONCENTRATION) - gammaln(total)
+    return result

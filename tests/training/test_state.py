@@ -1,0 +1,81 @@
+"""EM on cells: types, densities, profiles."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from sjg.core import generator
+from sjg.training._own_profiles import fit_own_profiles
+from sjg.training._parameters import Parameters
+from sjg.training._state import Evidence, initial_state, revise
+from sjg.training._tissue import Tissue
+
+
+@pytest.fixture
+def state(planted):
+    tissue = Tissue(planted.molecules, planted.nuclei, Parameters())
+    return initial_state(planted.molecules, tissue.nucleus_of, tissue.nuclei, planted.types, Parameters(), device=torch.device("cpu"))
+
+
+def _true_evidence(state, planted):
+    evidence = Evidence.empty(state)
+    evidence.exposure += 1
+    own = planted.true_cell > 0
+    gene = torch.as_tensor(planted.molecules.gene, dtype=torch.long)
+    cell = torch.as_tensor(np.maximum(planted.true_cell - 1, 0), dtype=torch.long)[:, None]
+    weight = torch.as_tensor(own, dtype=torch.float32)
+    evidence.add_molecules(state, cell, gene, weight[:, None], 1 - weight)
+    evidence.area += torch.as_tensor(np.bincount(planted.cells.ravel())[1:], dtype=torch.float32)
+    return evidence
+
+
+def test_wrong_types_are_corrected_and_switched_off_they_stay(planted, state):
+    wrong = (planted.true_type + 1) % 3
+    types = planted.types.__class__(planted.types.names, wrong, planted.types.confidence, planted.types.profiles)
+    tissue = Tissue(planted.molecules, planted.nuclei, Parameters())
+    start = initial_state(planted.molecules, tissue.nucleus_of, tissue.nuclei, types, Parameters(), device=torch.device("cpu"))
+    revised = revise(start, _true_evidence(start, planted), Parameters())
+    np.testing.assert_array_equal(revised.posterior.argmax(1).numpy(), planted.true_type)
+    kept = revise(start, _true_evidence(start, planted), Parameters(revise_types=False))
+    np.testing.assert_array_equal(kept.posterior.argmax(1).numpy(), wrong)
+
+
+def test_m_step_equals_counting(planted, state):
+    evidence = _true_evidence(state, planted)
+    count = np.bincount(planted.true_cell, minlength=len(state.density) + 1)[1:]
+    np.testing.assert_allclose(evidence.count.numpy(), count)
+    noise = np.bincount(planted.molecules.gene[planted.true_cell == 0], minlength=12)
+    np.testing.assert_allclose(evidence.noise.numpy(), noise)
+    assert float(evidence.profile.sum()) == pytest.approx(count.sum(), rel=1e-4)
+    density = revise(state, evidence, Parameters()).density.numpy()
+    expected = count / np.bincount(planted.cells.ravel())[1:]
+    assert np.corrcoef(density, expected)[0, 1] > 0.98
+
+
+def test_unseen_cells_keep_their_state(planted, state):
+    evidence = _true_evidence(state, planted)
+    evidence.exposure[4] = 0
+    evidence.area[4] = 0
+    revised = revise(state, evidence, Parameters())
+    torch.testing.assert_close(revised.posterior[4], state.posterior[4])
+    torch.testing.assert_close(revised.density[4], state.density[4])
+
+
+def test_own_profiles_leave_the_molecule_out(planted, state):
+    own = fit_own_profiles(state, planted.true_cell, planted.molecules.gene, rng=generator(0))
+    molecule = np.flatnonzero(planted.true_cell > 0)[:50]
+    candidate = planted.true_cell[molecule][:, None].astype(np.int64) - 1
+    gene = planted.molecules.gene[molecule]
+    found = own.probability(state, candidate, gene, molecule)[:, 0].numpy()
+    index, weight = state.leading_types()
+    for p, (m, i, g) in enumerate(zip(molecule, candidate[:, 0], gene, strict=True)):
+        others = (planted.true_cell == i + 1) & (np.arange(len(planted.true_cell)) != m)
+        by_type = float((weight[i] * state.profiles[index[i], g]).sum())
+        expected = (own.strength * by_type + (planted.molecules.gene[others] == g).sum()) / (own.strength + others.sum())
+        assert found[p] == pytest.approx(expected, rel=1e-5)
+
+
+def test_no_assigned_molecule_gives_no_own_profiles(planted, state):
+    assert fit_own_profiles(state, np.zeros_like(planted.true_cell), planted.molecules.gene, rng=generator(0)) is None
