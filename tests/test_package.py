@@ -67,8 +67,8 @@ def test_version_is_the_installed_one() -> None:
 def test_docstring(name: str, item: Any) -> None:
     lines = (inspect.getdoc(item) or "").splitlines()
     assert lines, f"sjg.{name} has no docstring"
-    if issubclass(item, Exception) if inspect.isclass(item) else False:
-        return
+    if inspect.isclass(item) and issubclass(item, (Exception, tuple)):
+        return  # nobody calls these: an error is raised by sjg, a named tuple is described by the function that returns it
     arguments = [p for p in inspect.signature(item).parameters if p not in {"args", "kwargs"}]
     assert not arguments or "Parameters" in lines, f"sjg.{name} does not describe its parameters"
     undescribed = [p for p in arguments if not any(re.match(rf"(.*, )?\*?{p}(,| :|$)", line) for line in lines)]

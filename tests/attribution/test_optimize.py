@@ -19,8 +19,8 @@ Seeded = Callable[[int], torch.Generator]
 Build = Callable[[torch.Tensor], nn.Module]
 
 
-@settings(deadline=None, max_examples=5)
-@given(seed=st.integers(0, 10_000), n_genes=st.integers(1, 8), scale=st.floats(0.01, 30.0))
+@settings(deadline=None, max_examples=4)
+@given(seed=st.integers(0, 10_000), n_genes=st.integers(1, 5), scale=st.floats(0.01, 30.0))
 def test_linear_network_reaches_the_analytic_optimum(seed: int, n_genes: int, scale: float) -> None:
     """sigma_g^2 = lambda / (2 C w_g^2): also the constant, since the objective fixes it."""
     generator = torch.Generator().manual_seed(seed)
@@ -29,7 +29,7 @@ def test_linear_network_reaches_the_analytic_optimum(seed: int, n_genes: int, sc
     with torch.no_grad():
         model.weight.copy_(weight[:, :, None, None])
     inputs = torch.rand(1, n_genes, 4, 6, generator=generator)
-    score = optimize(model, inputs, 1, n_steps=200, n_draws=n_genes, information_weight=0.02, generator=generator)
+    score = optimize(model, inputs, 1, n_steps=150, n_draws=n_genes, information_weight=0.02, generator=generator)
     expected = -0.5 * (0.02 / (2 * n_genes * weight[1].square())).log()
     torch.testing.assert_close(score, expected.view(1, -1, 1, 1).expand_as(score), rtol=0, atol=2e-3)
 
@@ -124,7 +124,7 @@ def test_items_stop_on_their_own(pointwise: Build, seeded: Seeded) -> None:
 def test_adaptive_weight_ignores_the_scale_of_the_logits(pointwise: Build, seeded: Seeded) -> None:
     inputs = torch.rand(1, 2, 6, 6, generator=seeded(0))
     small, large = (
-        optimize(pointwise(f * torch.tensor([[1.0, 2.0]])), inputs, 0, n_steps=150, adaptive_weight=True, generator=seeded(0))
+        optimize(pointwise(f * torch.tensor([[1.0, 2.0]])), inputs, 0, n_steps=100, n_draws=2, adaptive_weight=True, generator=seeded(0))
         for f in (1.0, 50.0)
     )
     torch.testing.assert_close(small, large, rtol=0, atol=1e-3)

@@ -37,7 +37,7 @@ def plant(*, side: int = 96, pitch: int = 16, n_types: int = 3, n_genes: int = 1
     true_type = rng.integers(0, n_types, n).astype(np.int32)
     profiles = np.full((n_types, n_genes), 0.2)
     for k in range(n_types):
-        profiles[k, k :: n_types] = 2.0
+        profiles[k, k::n_types] = 2.0
     probability = profiles / profiles.sum(1, keepdims=True)
     yx, gene, owner = [], [], []
     for i in range(1, n + 1):

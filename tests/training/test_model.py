@@ -46,7 +46,9 @@ def test_chunks_of_points_do_not_matter(setting):
     torch.testing.assert_close(whole, parts)
 
 
-@pytest.mark.parametrize(("flip_y", "flip_x", "transpose"), [(True, False, False), (False, True, False), (False, False, True), (True, True, True)])
+@pytest.mark.parametrize(
+    ("flip_y", "flip_x", "transpose"), [(True, False, False), (False, True, False), (False, False, True), (True, True, True)]
+)
 def test_orientation_moves_molecules_context_and_points_together(setting, flip_y, flip_x, transpose):
     _, _, model, _, _, batch = setting
     turned = batch.oriented(flip_y=flip_y, flip_x=flip_x, transpose=transpose)

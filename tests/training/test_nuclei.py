@@ -33,7 +33,9 @@ def test_candidates_come_nearest_first_and_are_padded(planted):
     index, signed, centre = nearest_candidates(lone, np.array([[20.0, 30.0], [40.0, 40.0]]), 4)
     assert index.shape == (2, 4)
     assert (index == 0).all()
-    assert np.isfinite(signed[:, 0]).all() and np.isinf(signed[:, 1:]).all() and np.isinf(centre[:, 1:]).all()
+    assert np.isfinite(signed[:, 0]).all()
+    assert np.isinf(signed[:, 1:]).all()
+    assert np.isinf(centre[:, 1:]).all()
 
 
 def test_missing_ids_are_refused(planted):

@@ -28,9 +28,7 @@ def result(planted):
 
 
 def test_beats_expansion_of_nuclei(planted, result):
-    best = max(
-        ((expand_labels(planted.nuclei, d), d) for d in range(2, 8)), key=lambda pair: instance_iou(planted.cells, pair[0])
-    )[0]
+    best = max(((expand_labels(planted.nuclei, d), d) for d in range(2, 8)), key=lambda pair: instance_iou(planted.cells, pair[0]))[0]
     pixel = planted.molecules.yx_px.astype(int)
     by_expansion = (best[pixel[:, 0], pixel[:, 1]] == planted.true_cell).mean()
     assert instance_iou(planted.cells, result.labels) > instance_iou(planted.cells, best) + 0.01

@@ -96,5 +96,6 @@ def _squared_columns(
     for index, vector in enumerate(probe_vectors(probes, n_probes, like=output.detach(), generator=generator)):
         keep = keep_graph or index < n_probes - 1
         (product,) = torch.autograd.grad(output, inputs, vector, retain_graph=keep)
-        total += sum_cells(product, grid_px).square()
+        cells = sum_cells(product, grid_px)
+        total.addcmul_(cells, cells)
     return total

@@ -14,8 +14,8 @@ from sjg.attribution._probes import ProbeKind
 from sjg.core import InputError
 from sjg.raster import gaussian_blur
 
-# Genes per block: 256 genes x 1,024 pixels in float32 are 1 MB.
-_GENE_BLOCK = 256
+# Genes per block: 1,024 genes x 256 pixels in float32 are 1 MB.
+_GENE_BLOCK = 1024
 
 
 class SplatChannels(nn.Module):
@@ -68,7 +68,7 @@ def splat_closed_form(
     sigma_px: float,
     n_probes: int = 16,
     weight: Tensor | None = None,
-    n_pixels: int = 1024,
+    n_pixels: int = 256,
     generator: torch.Generator | None = None,
     probes: ProbeKind = "interleaved",
 ) -> Tensor:
@@ -96,7 +96,8 @@ def splat_closed_form(
         (B, H, W) non-negative weights of the pixels in the mean, for instance the pixels of the type; None = all equal. For several
         classes also (T, B, H, W).
     n_pixels
-        Pixels, drawn with chances proportional to `weight`, over which the mean is taken; all pixels are used, exactly, if there are no more.
+        Pixels, drawn with chances proportional to `weight`, over which the mean is taken; all are used, exactly, if there are no more.
+        The same pixels serve all genes, so what the draw adds is nearly one constant.
     generator
         Source of randomness; None takes fresh entropy.
     probes
@@ -191,7 +192,8 @@ def _mean_log(rows: Tensor, factors: Tensor, share: Tensor) -> Tensor:
     """(g,) weighted mean over pixels of log||J||."""
     square = torch.zeros(len(rows), factors.shape[-1], dtype=factors.dtype, device=factors.device)
     for factor in factors:
-        square += (rows @ factor).square()
+        effect = rows @ factor
+        square.addcmul_(effect, effect)
     # The largest a unit of embedding could do anywhere sets the rounding error, the same for every block of genes.
     peak = factors.square().sum((0, 1)).amax() * rows.square().sum(1)
     return half_log(square, peak=peak) @ share

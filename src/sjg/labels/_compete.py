@@ -20,6 +20,11 @@ _STEPS_PX = (1.0,) * 4 + (math.sqrt(2.0),) * 4
 _LENGTH_TOLERANCE_PX = 1e-3
 
 
+def pick(values: Tensor, index: Tensor) -> Tensor:
+    """``values[index]`` for 1-D values and an index of any shape, in half the time on a CPU."""
+    return values.index_select(0, index.reshape(-1)).view(index.shape)
+
+
 @dataclass(frozen=True)
 class Prices:
     """What a step costs.
@@ -47,8 +52,8 @@ class Prices:
     def of(self, instance: Tensor, pixel: Tensor, step_px: Tensor) -> tuple[Tensor, Tensor]:
         """Price of entering `pixel` (flat index, unpadded) as `instance` over `step_px`, and -log p there."""
         n_pixels = self.log_posterior.shape[1] * self.log_posterior.shape[2]
-        place = self.instance_type[instance] * n_pixels + pixel
-        nll = self.log_posterior.view(-1)[place].to(torch.float32).clamp(max=0.0).neg()
+        place = pick(self.instance_type, instance) * n_pixels + pixel
+        nll = pick(self.log_posterior.view(-1), place).to(torch.float32).clamp(max=0.0).neg()
         # each operation is rounded on its own, so that every device and a scalar loop give the same bits;
         # 0 * inf is not a number, hence the case
         factor = torch.ones_like(nll) if self.type_weight == 0 else nll * self.type_weight + 1.0
@@ -123,6 +128,7 @@ class Frontier:
         self.open = self._padded(free & (sources == 0), False)
         #: the cheapest offer so far for each open pixel
         self.tentative = torch.full_like(self.cost, torch.inf)
+        self.signature = torch.zeros_like(self.cost, dtype=torch.int32)
         self.only = None if only is None else self._padded(only, 0)
 
     def labels(self) -> Tensor:
@@ -139,7 +145,7 @@ class Frontier:
         sweeps = 0
         while len(waiting):
             sweeps += 1
-            tentative = self.tentative[waiting]
+            tentative = pick(self.tentative, waiting)
             cheapest = tentative.min()
             # the equality keeps going where a step is lost in the rounding of a huge cost
             now = (tentative < cheapest + prices.step_cost) | (tentative == cheapest)
@@ -151,31 +157,38 @@ class Frontier:
     def _offer(self, pixels: Tensor, prices: Prices) -> Tensor:
         """Offer the neighbours of settled pixels to their labels; returns the open pixels that had no offer before."""
         target = pixels[:, None] + self.offset
-        price, _ = prices.of(self.label[pixels][:, None], self._unpadded(target), self.step_px)
-        cost = self.cost[pixels][:, None] + price
-        valid = self.open[target] & torch.isfinite(cost)
+        which, direction = torch.nonzero(pick(self.open, target), as_tuple=True)
+        origin, step_px = pick(pixels, which), pick(self.step_px, direction)
+        target = origin + pick(self.offset, direction)
+        label = pick(self.label, origin)
+        price, _ = prices.of(label, self._unpadded(target), step_px)
+        cost = pick(self.cost, origin) + price
+        valid = torch.isfinite(cost)
         if prices.max_distance_px is not None:
-            valid &= self.length_px[pixels][:, None] + self.step_px <= prices.max_distance_px + _LENGTH_TOLERANCE_PX
+            valid &= pick(self.length_px, origin) + step_px <= prices.max_distance_px + _LENGTH_TOLERANCE_PX
         if self.only is not None:
-            valid &= self.only[target] == self.label[pixels][:, None]
+            valid &= self.only[target] == label
         target, cost = target[valid], cost[valid]
-        fresh = target[torch.isinf(self.tentative[target])]
+        fresh = target[torch.isinf(pick(self.tentative, target))]
         self.tentative.scatter_reduce_(0, target, cost, "amin")
-        return torch.unique(fresh)
+        # each once: the last to sign stays, whichever it is (faster than sorting)
+        turn = torch.arange(len(fresh), dtype=torch.int32, device=fresh.device)
+        self.signature[fresh] = turn
+        return fresh[self.signature[fresh] == turn]
 
     def _settle(self, pixels: Tensor, prices: Prices, precedence: Precedence) -> None:
         """Give each pixel to the neighbour whose offer stands; all the neighbours that could win are settled."""
         neighbour = pixels[:, None] + self.offset
-        label = self.label[neighbour]
+        label = pick(self.label, neighbour)
         plain = self._unpadded(pixels)[:, None]
         price, nll = prices.of(label, plain, self.step_px)
-        cost = self.cost[neighbour] + price
-        length = self.length_px[neighbour] + self.step_px
+        cost = pick(self.cost, neighbour) + price
+        length = pick(self.length_px, neighbour) + self.step_px
         if prices.max_distance_px is not None:
             cost = cost.masked_fill(length > prices.max_distance_px + _LENGTH_TOLERANCE_PX, torch.inf)
         if self.only is not None:
             cost = cost.masked_fill(self.only[pixels][:, None] != label, torch.inf)
-        best = self.tentative[pixels]
+        best = pick(self.tentative, pixels)
         stands = cost == best[:, None]
         tied = torch.nonzero(stands.sum(1) > 1).squeeze(1)
         if len(tied):

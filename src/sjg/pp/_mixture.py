@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from scipy.special import gammaln, logsumexp
 
+from sjg.pp._typing import likeliest_concentration
+
 #: rounds of expectation maximisation at the start and end, and between two merges
 _N_ROUNDS = 30
 _N_ROUNDS_BETWEEN = 8
@@ -63,7 +65,7 @@ def fit_mixture(counts: csr_array, codes: NDArray[np.integer], *, n_groups: int 
     membership = np.eye(int(codes.max()) + 1)[codes]
     mixture, membership = _maximise(counts, membership, average, _N_ROUNDS)
     while len(mixture.frequencies) > (n_groups or 1):
-        gain, one, other = _best_join(counts, membership, average)
+        gain, one, other = _best_join(_independent(counts, mixture), membership, average)
         if n_groups is None and gain <= 0:
             break
         membership[:, one] += membership[:, other]
@@ -83,6 +85,21 @@ def _maximise(
         mixture = Mixture((1 - _AMBIENT) * compositions + _AMBIENT * average, frequencies / frequencies.sum())
         membership = mixture.posterior(counts)
     return mixture, membership
+
+
+def _independent(counts: csr_array, mixture: Mixture) -> csr_array:
+    """Counts scaled down to as many independent transcripts as they are worth.
+
+    Nuclei of one group differ more than multinomial chance. With a Dirichlet of concentration A, T transcripts of a nucleus tell as
+    much about its group's profile as T (A + 1) / (A + T) independent ones; without this, large counts would split every group.
+    """
+    concentration = likeliest_concentration(counts, mixture.compositions, mixture.frequencies)
+    if np.isinf(concentration):
+        return counts
+    totals = np.asarray(counts.sum(axis=1)).ravel()
+    scaled = counts.copy()
+    scaled.data *= np.repeat((concentration + 1) / (concentration + totals), np.diff(counts.indptr))
+    return scaled
 
 
 def _best_join(counts: csr_array, membership: NDArray[np.float64], average: NDArray[np.float64]) -> tuple[float, int, int]:
@@ -105,5 +122,7 @@ def _log_evidence(totals: NDArray[np.float64], average: NDArray[np.float64]) -> 
     """Log probability of totals (K, G) under a composition from a Dirichlet around `average`."""
     prior = _EVIDENCE_CONCENTRATION * average
     total = _EVIDENCE_CONCENTRATION + totals.sum(axis=-1)
-    result: NDArray[np.float64] = (gammaln(prior + totals) - gammaln(prior)).sum(axis=-1) + gammaln(_EVIDENCE_CONCENTRATION) - gammaln(total)
+    result: NDArray[np.float64] = (
+        (gammaln(prior + totals) - gammaln(prior)).sum(axis=-1) + gammaln(_EVIDENCE_CONCENTRATION) - gammaln(total)
+    )
     return result

@@ -106,7 +106,7 @@ def type_nuclei(counts: Any, profiles: NDArray[np.floating[Any]], *, parameters:
             frequencies = posterior.sum(axis=0) + parameters.frequency_prior
             frequencies /= frequencies.sum()
         mixed = _compositions(shape, efficiency, ambient, parameters.ambient_fraction)
-    concentration = parameters.concentration or _likeliest_concentration(matrix, mixed, frequencies)
+    concentration = parameters.concentration or likeliest_concentration(matrix, mixed, frequencies)
     return _posterior(dirichlet_multinomial_log_likelihood(matrix, mixed, concentration), frequencies)
 
 
@@ -156,6 +156,19 @@ def dirichlet_multinomial_log_likelihood(counts: csr_array, compositions: NDArra
     return result
 
 
+def likeliest_concentration(counts: csr_array, compositions: NDArray[np.float64], frequencies: NDArray[np.float64]) -> float:
+    """Concentration, of a few, under which counts (n, G) are most likely in a mixture of compositions (K, G)."""
+    step = max(1, -(-counts.shape[0] // _MAX_NUCLEI_FOR_CHOICE))
+    some = counts[::step]
+    totals = np.asarray(some.sum(axis=1)).ravel()
+
+    def evidence(concentration: float) -> float:
+        by_class = dirichlet_multinomial_log_likelihood(some, compositions, concentration) + np.log(frequencies)
+        return float(logsumexp(by_class, axis=1).sum() - _rising(totals, concentration).sum())
+
+    return max(_CONCENTRATIONS, key=evidence)
+
+
 def _compositions(
     shape: NDArray[np.float64], efficiency: NDArray[np.float64], ambient: NDArray[np.float64], ambient_fraction: float
 ) -> NDArray[np.float64]:
@@ -169,18 +182,6 @@ def _posterior(log_likelihood: NDArray[np.float64], frequencies: NDArray[np.floa
     logits = log_likelihood + np.log(frequencies)
     result: NDArray[np.float64] = np.exp(logits - logsumexp(logits, axis=1, keepdims=True))
     return result
-
-
-def _likeliest_concentration(counts: csr_array, compositions: NDArray[np.float64], frequencies: NDArray[np.float64]) -> float:
-    step = max(1, -(-counts.shape[0] // _MAX_NUCLEI_FOR_CHOICE))
-    some = counts[::step]
-    totals = np.asarray(some.sum(axis=1)).ravel()
-
-    def evidence(concentration: float) -> float:
-        by_class = dirichlet_multinomial_log_likelihood(some, compositions, concentration) + np.log(frequencies)
-        return float(logsumexp(by_class, axis=1).sum() - _rising(totals, concentration).sum())
-
-    return max(_CONCENTRATIONS, key=evidence)
 
 
 def _rising(totals: NDArray[np.float64], concentration: float) -> NDArray[np.float64]:

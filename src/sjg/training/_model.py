@@ -23,7 +23,7 @@ _LOG_POSTERIOR_FLOOR = -8.0
 #: log weight of all others inside a nucleus, whose pixels never change hands
 _NUCLEUS_LOG_WEIGHT = -12.0
 #: start of the noise rate, as a fraction of the density in nuclei
-_NOISE_FRACTION = 0.12
+NOISE_FRACTION = 0.06
 _SCALAR_SPEED = 5.0
 
 
@@ -92,12 +92,22 @@ class CompetitionModel(nn.Module):
         Median nuclear radius, the unit of length.
     density
         Typical molecules per pixel inside nuclei.
+    noise_rate
+        Start of the rate of noise, in molecules per pixel; None takes a fixed fraction of `density`.
     log_profiles
         (K, G), to initialise the gene embedding.
     """
 
     def __init__(
-        self, n_genes: int, n_types: int, parameters: Parameters, *, radius_px: float, density: float, log_profiles: Tensor | None = None
+        self,
+        n_genes: int,
+        n_types: int,
+        parameters: Parameters,
+        *,
+        radius_px: float,
+        density: float,
+        noise_rate: float | None = None,
+        log_profiles: Tensor | None = None,
     ) -> None:
         super().__init__()
         self.radius_px, self.density = float(radius_px), float(density)
@@ -119,7 +129,7 @@ class CompetitionModel(nn.Module):
         n_scales = len(EVIDENCE_RADII)
         self.scorer = CandidateScorer(6 + 2 * n_scales + extra, 2 + n_scales + extra, n_hidden=parameters.n_hidden)
         self.log_cytoplasm = nn.Parameter(torch.zeros(()))
-        self.log_noise = nn.Parameter(torch.log(torch.tensor(_NOISE_FRACTION * self.density)))
+        self.log_noise = nn.Parameter(torch.log(torch.tensor(NOISE_FRACTION * self.density if noise_rate is None else noise_rate)))
 
     @property
     def noise_rate(self) -> Tensor:

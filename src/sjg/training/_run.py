@@ -15,7 +15,7 @@ from sjg.core import CellTypes, InputError, Molecules, Segmentation, generator
 from sjg.labels import fill_holes, keep_connected
 from sjg.training._checkpoint import fingerprint, load_checkpoint, save_checkpoint
 from sjg.training._importance import gene_importance
-from sjg.training._model import CompetitionModel
+from sjg.training._model import NOISE_FRACTION, CompetitionModel
 from sjg.training._network_store import store_model
 from sjg.training._own_profiles import fit_own_profiles
 from sjg.training._parameters import Parameters
@@ -23,6 +23,8 @@ from sjg.training._predict import Prediction, predict
 from sjg.training._state import initial_state, revise
 from sjg.training._tissue import Tissue
 from sjg.training._trainer import Trainer
+
+_MAX_NOISE_OUTSIDE = 0.5
 
 OnProgress = Callable[[dict[str, Any]], None]
 
@@ -137,6 +139,8 @@ def make_trainer(tissue: Tissue, types: CellTypes, parameters: Parameters, fabri
             parameters,
             radius_px=tissue.radius_px,
             density=tissue.density,
+            # Most of what lies outside nuclei belongs to cells.
+            noise_rate=min(NOISE_FRACTION * tissue.density, _MAX_NOISE_OUTSIDE * tissue.density_outside),
             log_profiles=state.log_profiles.T.cpu(),
         )
     return Trainer(tissue, state, model, parameters, fabric=fabric, rng=generator(random_state, 1))

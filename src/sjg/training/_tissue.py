@@ -87,7 +87,10 @@ class Tissue:
         self.nucleus_of = nuclei_labels[pixel[:, 0], pixel[:, 1]]
         n_inside = max(int((self.nucleus_of > 0).sum()), 1)
         #: molecules per pixel inside nuclei
-        self.density = n_inside / float((np.pi * self.nuclei.radius_px**2).sum())
+        nuclear_area = float((np.pi * self.nuclei.radius_px**2).sum())
+        self.density = n_inside / nuclear_area
+        #: molecules per pixel outside nuclei
+        self.density_outside = max(len(molecules) - n_inside, 1) / max(nuclei_labels.size - nuclear_area, 1.0)
 
     @property
     def shape(self) -> tuple[int, int]:

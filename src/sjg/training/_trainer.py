@@ -107,7 +107,7 @@ class Trainer:
             self._gather_exposure(window, target_fraction)
             self._update_dynamic(pixels, points[rest], log_weight[rest])
         self.step += 1
-        return {"loss": float(nll.detach()), "assigned": float(1 - (noise / rate).mean()) if n_targets else float("nan")}
+        return {"loss": float(nll.detach()), "assigned": float(1 - (noise / rate).detach().mean()) if n_targets else float("nan")}
 
     def end_round(self) -> None:
         """Re-estimate the cells from the evidence of the round and start the next one."""

@@ -1,0 +1,208 @@
+"""Nuclei from an image of a SpatialData object."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from spatialdata.models import Labels2DModel
+from spatialdata.transformations import BaseTransformation, Scale, Sequence, get_transformation
+
+from sjg import access
+from sjg._logging import logger
+from sjg.access._raster import raster_levels
+from sjg.core import InputError
+from sjg.pp._watershed import watershed_nuclei
+
+if TYPE_CHECKING:
+    from spatialdata import SpatialData
+    from xarray import DataArray, DataTree
+
+#: what segments nuclei: an image (y, x) in, labels of the same shape out
+NucleiMethod = Literal["watershed"] | Callable[[NDArray[Any]], Any]
+#: side of the chunks of written labels
+_CHUNK_PX = 2048
+
+
+def segment_nuclei(
+    sdata: SpatialData,
+    image_key: str | None = None,
+    *,
+    channel: str | int | None = None,
+    method: NucleiMethod = "watershed",
+    diameter_um: float | None = None,
+    diameter_px: float | None = None,
+    pixel_size_um: float | None = None,
+    scale: str | None = None,
+    coordinate_system: str = "global",
+    key_added: str = "nuclei",
+    overwrite: bool = False,
+) -> None:
+    """Segment the nuclei of an image.
+
+    Parameters
+    ----------
+    sdata
+        The object, changed in place.
+    image_key
+        The image; None takes the only one.
+    channel
+        Name (or index) of the nuclear channel; None takes the only one, or the one named like a nuclear stain (``dapi``, ``hoechst``,
+        ``draq5``, ``nuc...``).
+    method
+        ``"watershed"``, which needs no weights, or any function that takes the channel as a (y, x) array and returns labels of the
+        same shape, e.g. ``lambda image: cellpose_model.eval(image)[0]`` or ``lambda image: stardist_model.predict_instances(image)[0]``
+        with a model that you loaded. Ids may have gaps; 0 is the background.
+    diameter_um
+        Typical diameter of the nuclei in micrometres, for the watershed; None estimates it.
+    diameter_px
+        The same in pixels of the image; give at most one of the two.
+    pixel_size_um
+        Side of a pixel of the image in micrometres, for `diameter_um`; None deduces it from the frame of the transcripts.
+    scale
+        Level of a multiscale image, e.g. ``"scale1"``; None takes the finest.
+    coordinate_system
+        Where image and transcripts meet, to deduce the pixel size.
+    key_added
+        Key of the labels.
+    overwrite
+        Whether labels of that name may be replaced.
+
+    Returns
+    -------
+    None, and writes
+
+    ``labels[key_added]``
+        int32 (y, x), 0 = background, ids 1..n without gaps, dask-backed, with the transformations of the image (and a scale where a
+        coarser level was segmented).
+
+    Raises
+    ------
+    MissingElementError
+        No image, or none of that name.
+    AmbiguousElementError
+        Several images and none chosen.
+    ExistingElementError
+        The labels exist and `overwrite` is False.
+    InputError
+        No such channel, level or method; an image that is empty or constant; a function that does not return labels; no nucleus.
+
+    See Also
+    --------
+    sjg.pp.annotate_nuclei : counts and types of the nuclei.
+
+    Examples
+    --------
+    >>> import sjg
+    >>> sdata = sjg.datasets.simulated_tissue(size_um=(96, 96))
+    >>> sjg.pp.segment_nuclei(sdata, key_added="found")
+    >>> sdata["found"].dims
+    ('y', 'x')
+    """
+    image_key = access.choose_image(sdata, image_key)
+    index = access.choose_channel(sdata, image_key, channel)
+    if not callable(method) and method != "watershed":
+        raise InputError(
+            f"method={method!r} is not built in; valid are 'watershed' and any function (y, x) image -> labels. With Cellpose or StarDist "
+            "installed and a model loaded from your weights: method=lambda image: model.eval(image)[0] (Cellpose), or "
+            "method=lambda image: model.predict_instances(image)[0] (StarDist)."
+        )
+    access.check_new_keys(sdata, {"labels": [key_added]}, key_added=key_added, overwrite=overwrite)
+    level = _level(sdata.images[image_key], scale, image_key)
+    full = raster_levels(sdata.images[image_key])[0]
+    factors = (full.sizes["y"] / level.sizes["y"], full.sizes["x"] / level.sizes["x"])
+    diameter = _diameter(sdata, image_key, coordinate_system, diameter_um=diameter_um, diameter_px=diameter_px, pixel_size_um=pixel_size_um)
+    plane = np.asarray(level.isel(c=index).transpose("y", "x").data)
+    if plane.size == 0 or plane.min() == plane.max():
+        what = "empty" if plane.size == 0 else f"constant (every pixel {plane.flat[0]:g})"
+        raise InputError(
+            f"images[{image_key!r}] is {what} in channel {index}: no nuclei can be seen; choose another with channel= or image_key=."
+        )
+    if callable(method):
+        labels = _checked(method(plane), plane.shape)
+    else:
+        labels = watershed_nuclei(plane, diameter_px=None if diameter is None else diameter / float(np.sqrt(np.prod(factors))))
+    labels, ids = access.number_from_one(labels)
+    if ids.size == 0:
+        raise InputError(
+            f"No nucleus was found in channel {index} of images[{image_key!r}]; check that it shows nuclei bright on dark (channel=), "
+            "give their size (diameter_um= or diameter_px=), or pass another method."
+        )
+    logger.info("%d nuclei in images[%r]", ids.size, image_key)
+    element = Labels2DModel.parse(
+        labels,
+        dims=("y", "x"),
+        chunks=(min(_CHUNK_PX, labels.shape[0]), min(_CHUNK_PX, labels.shape[1])),
+        transformations=_transformations(sdata, image_key, factors),
+    )
+    access.attach(sdata, access.Outputs(labels={key_added: element}))
+
+
+def _level(element: DataArray | DataTree, scale: str | None, image_key: str) -> DataArray:
+    levels = raster_levels(element)
+    if scale is None:
+        return levels[0]
+    names = list(element) if len(levels) > 1 else ["scale0"]
+    if scale not in names:
+        raise InputError(f"scale={scale!r} is no level of images[{image_key!r}]; there are: {', '.join(map(repr, names))}.")
+    return levels[names.index(scale)]
+
+
+def _diameter(
+    sdata: SpatialData,
+    image_key: str,
+    coordinate_system: str,
+    *,
+    diameter_um: float | None,
+    diameter_px: float | None,
+    pixel_size_um: float | None,
+) -> float | None:
+    """In pixels of the finest level."""
+    for name, value in (("diameter_um", diameter_um), ("diameter_px", diameter_px), ("pixel_size_um", pixel_size_um)):
+        if value is not None and not (np.isfinite(value) and value > 0):
+            raise InputError(f"{name}={value!r} must be a positive length.")
+    if diameter_um is None:
+        return diameter_px
+    if diameter_px is not None:
+        raise InputError("diameter_um and diameter_px are both given; give one of them.")
+    if pixel_size_um is None:
+        points_key = next(iter(sdata.points)) if len(sdata.points) == 1 else None
+        pixel_size_um = access.image_pixel_size_um(sdata, image_key, points_key, coordinate_system=coordinate_system)
+    if pixel_size_um is None:
+        raise InputError(
+            f"diameter_um={diameter_um!r} needs the physical pixel size of images[{image_key!r}], which is not known; pass pixel_size_um=, "
+            "or diameter_px= instead."
+        )
+    return diameter_um / pixel_size_um
+
+
+def _transformations(sdata: SpatialData, image_key: str, factors: tuple[float, float]) -> dict[str, BaseTransformation]:
+    """Those of the image, after the step from the pixels of a coarser level (y, x) to its own."""
+    transformations: Any = get_transformation(sdata.images[image_key], get_all=True)
+    if factors == (1.0, 1.0):
+        return dict(transformations)
+    to_finest = Scale([factors[1], factors[0]], axes=("x", "y"))
+    return {name: Sequence([to_finest, transformation]) for name, transformation in transformations.items()}
+
+
+def _checked(result: Any, shape: tuple[int, ...]) -> NDArray[Any]:
+    """What a user's function returned, as integer labels."""
+    labels = np.asarray(result)
+    if labels.shape != shape:
+        raise InputError(
+            f"method returned an array of shape {labels.shape} for an image of shape {shape}; it must return labels (y, x) of the same shape "
+            "(of a tuple of results return the labels only)."
+        )
+    if labels.dtype.kind == "b":
+        raise InputError("method returned a mask of booleans; it must return labels, e.g. scipy.ndimage.label(mask)[0].")
+    if labels.dtype.kind not in "iuf":
+        raise InputError(f"method returned {labels.dtype} values; it must return integer labels.")
+    if labels.dtype.kind == "f":
+        if not np.isfinite(labels).all() or (labels != np.rint(labels)).any():
+            raise InputError("method returned labels that are not whole numbers; it must return integer labels, not e.g. probabilities.")
+        labels = labels.astype(np.int64)
+    if labels.size and labels.min() < 0:
+        raise InputError(f"method returned negative labels (smallest {labels.min()}); 0 is the background and ids start at 1.")
+    return labels

@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.sparse import csr_matrix
+from scipy.stats import dirichlet_multinomial
+
+from sjg.pp._typing import TypingParameters, as_counts, dirichlet_multinomial_log_likelihood, type_nuclei
+
+
+@pytest.mark.parametrize(("n_transcripts", "n_types"), [(7, 8), (14, 20), (42, 20)])
+def test_as_right_as_the_bayes_rule_that_knows_everything(planted_types, n_transcripts, n_types):
+    counts, truth, profiles, oracle = planted_types(600, n_types, n_transcripts, efficiency_sd=0.5)
+    posterior = type_nuclei(csr_matrix(counts), profiles)
+    right = (posterior.argmax(axis=1) == truth).mean()
+    assert right >= (oracle == truth).mean() - 0.03
+    # the confidence means what it says
+    assert posterior.max(axis=1).mean() == pytest.approx(right, abs=0.06)
+
+
+def test_efficiencies_are_learned(planted_types):
+    counts, truth, profiles, _ = planted_types(800, 15, 20, efficiency_sd=1.2, seed=3)
+
+    def right(parameters):
+        return (type_nuclei(counts, profiles, parameters=parameters).argmax(axis=1) == truth).mean()
+
+    assert right(None) >= right(TypingParameters(n_iterations=0)) + 0.03
+
+
+def test_frequencies_are_learned():
+    rng = np.random.default_rng(0)
+    profiles = np.array([[6.0, 4.0, 1.0], [4.0, 6.0, 1.0]])
+    truth = (rng.random(600) < 0.1).astype(int)
+    counts = np.stack([rng.multinomial(4, profiles[code] / profiles[code].sum()) for code in truth])
+    estimated = type_nuclei(counts, profiles)
+    uniform = type_nuclei(counts, profiles, parameters=TypingParameters(uniform_frequencies=True))
+    assert (estimated.argmax(axis=1) == truth).mean() > (uniform.argmax(axis=1) == truth).mean() + 0.1
+
+
+def test_nucleus_without_transcripts_gets_the_frequencies(planted_types):
+    counts, _, profiles, _ = planted_types(300, 5, 30)
+    posterior = type_nuclei(np.vstack([counts, np.zeros_like(counts[:1])]), profiles)
+    np.testing.assert_allclose(posterior[-1], posterior[:-1].mean(axis=0), atol=0.02)
+    nothing = type_nuclei(np.zeros((3, profiles.shape[1])), profiles)
+    np.testing.assert_allclose(nothing, 1 / 5)
+
+
+def test_a_zero_mean_does_not_rule_a_class_out():
+    profiles = np.array([[10.0, 10.0, 0.0], [0.0, 1.0, 10.0]])
+    posterior = type_nuclei(np.array([[9, 9, 1]]), profiles)
+    assert posterior[0, 0] > 0.9
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    seed=st.integers(0, 10_000),
+    n_nuclei=st.integers(1, 6),
+    n_types=st.integers(1, 6),
+    n_genes=st.integers(1, 6),
+    scale=st.floats(0.01, 100),
+)
+def test_properties(seed, n_nuclei, n_types, n_genes, scale):
+    rng = np.random.default_rng(seed)
+    counts = rng.poisson(2, size=(n_nuclei, n_genes))
+    profiles = rng.gamma(0.3, size=(n_types, n_genes)) * (rng.random((n_types, n_genes)) < 0.7)
+    posterior = type_nuclei(counts, profiles)
+    assert posterior.shape == (n_nuclei, n_types)
+    np.testing.assert_allclose(posterior.sum(axis=1), 1)
+    order = rng.permutation(n_types)
+    np.testing.assert_allclose(type_nuclei(counts, profiles[order]), posterior[:, order], atol=1e-9)
+    genes = rng.permutation(n_genes)
+    np.testing.assert_allclose(type_nuclei(counts[:, genes], profiles[:, genes]), posterior, atol=1e-8)
+    np.testing.assert_allclose(type_nuclei(counts, profiles * scale), posterior, atol=1e-8)
+    np.testing.assert_allclose(type_nuclei(csr_matrix(counts), profiles), posterior, atol=1e-9)
+
+
+@pytest.mark.parametrize("concentration", [5.0, 80.0])
+def test_dirichlet_multinomial_against_scipy(concentration):
+    rng = np.random.default_rng(1)
+    compositions = rng.dirichlet(np.ones(7), size=3)
+    counts = rng.poisson(3, size=(20, 7))
+    found = dirichlet_multinomial_log_likelihood(as_counts(counts), compositions, concentration)
+    expected = np.stack([dirichlet_multinomial.logpmf(counts, concentration * p, counts.sum(axis=1)) for p in compositions], axis=1)
+    # up to a constant for each row
+    np.testing.assert_allclose(found - found[:, :1], expected - expected[:, :1], atol=1e-8)
+
+
+def test_overdispersed_counts_are_less_sure(planted_types):
+    counts, _, profiles, _ = planted_types(200, 6, 20)
+    sure = type_nuclei(counts, profiles, parameters=TypingParameters(concentration=np.inf)).max(axis=1).mean()
+    assert type_nuclei(counts, profiles, parameters=TypingParameters(concentration=10.0)).max(axis=1).mean() < sure
+
+
+@pytest.mark.parametrize(
+    ("counts", "profiles", "match"),
+    [
+        (np.ones((2, 3)), np.ones((2, 4)), "profiles must be"),
+        (np.ones((2, 3)), np.ones((0, 3)), "K >= 1"),
+        (np.ones((2, 3)), -np.ones((1, 3)), "not negative"),
+        (np.ones((2, 3)), np.full((1, 3), np.nan), "finite"),
+        (-np.ones((2, 3)), np.ones((1, 3)), "counts must be finite"),
+        (np.ones(3), np.ones((1, 3)), "counts must be"),
+    ],
+)
+def test_refuses(counts, profiles, match):
+    with pytest.raises(ValueError, match=match):
+        type_nuclei(counts, profiles)
