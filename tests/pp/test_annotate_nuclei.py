@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from geopandas import GeoDataFrame
 from sklearn.metrics import adjusted_rand_score
-from spatialdata import read_zarr, to_polygons
+from spatialdata import SpatialData, read_zarr, to_polygons
 from spatialdata.models import Labels2DModel, ShapesModel
 from spatialdata.transformations import get_transformation
 
@@ -21,7 +21,8 @@ def tissue():
 @pytest.fixture
 def sdata(tissue):
     """The same elements in a new object."""
-    return tissue.subset([name for _, name, _ in tissue.gen_elements()])
+    kinds = ("images", "labels", "shapes", "points", "tables")
+    return SpatialData(**{kind: dict(getattr(tissue, kind)) for kind in kinds})
 
 
 def _true_types(sdata):

@@ -180,7 +180,7 @@ def _read_nuclei(
     if not labels.any():
         raise InputError(
             f"No nucleus was found in images[{image_key!r}]; check that the channel shows nuclei (channel=...), or bring nuclei "
-            "as labels or shapes (nuclei_key=...)."
+            f"or cells as nuclei_key (labels: {sorted(sdata.labels) or 'none'}, shapes: {sorted(sdata.shapes) or 'none'})."
         )
     return labels, None
 
