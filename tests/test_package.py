@@ -23,6 +23,13 @@ SOURCES = sorted((ROOT / "src" / "sjg").rglob("*.py"))
 NAMESPACES = ("attribution", "datasets", "get", "io", "labels", "metrics", "networks", "pl", "pp", "raster", "tl")
 # the signatures that the public interface fixed before the rule of three positional arguments
 MORE_POSITIONAL = {"get.gene_importance": 4, "raster.splat": 4}
+# the same signatures with the embedding, or the patch of each transcript, added where it belongs
+MORE_POSITIONAL |= {
+    "attribution.molecule_attribution": 4,
+    "attribution.splat_closed_form": 4,
+    "attribution.type_attribution": 4,
+    "raster.splat_batch": 4,
+}
 
 
 def public_objects() -> dict[str, Any]:

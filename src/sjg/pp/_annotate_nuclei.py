@@ -42,9 +42,9 @@ def annotate_nuclei(
 ) -> None:
     """Count the transcripts in each nucleus and say which type of cell it belongs to.
 
-    With a reference, the type is the class under which the counts are most likely (:func:`~sjg.pp._typing.type_nuclei`), with the
+    With a reference, the type is the class under which the counts are most likely (``type_nuclei``), with the
     efficiency of each gene in situ and the frequency of each class estimated from the tissue. Without one, the nuclei are clustered
-    (:func:`~sjg.pp._clustering.cluster_nuclei`) and the clusters named ``0``, ``1``, ... from the largest down.
+    (``cluster_nuclei``) and the clusters named ``0``, ``1``, ... from the largest down.
 
     Parameters
     ----------

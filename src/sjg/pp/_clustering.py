@@ -9,17 +9,19 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array, csr_matrix
 
 from sjg.core import InputError, generator
-from sjg.pp._mixture import Mixture, fit_mixture
+from sjg.pp._mixture import Mixture, fit_mixture, held_out_number
 from sjg.pp._typing import as_counts
 
-#: Leiden at a resolution that splits too much: what belongs together is joined by the evidence
+#: Leiden at a resolution that splits too much: what belongs together is joined later
 _RESOLUTION = 3.0
 _N_NEIGHBOURS = 15
 _N_COMPONENTS = 20
-#: with at most this many nuclei each is a cluster at first
+#: with at most this many nuclei each is a cluster at first, and joins go on while they raise the evidence
 _FEW_NUCLEI = 30
 #: more nuclei than this are clustered by a random part of them
-_MANY_NUCLEI = 20_000
+_MANY_NUCLEI = 10_000
+#: the number of clusters is found on at most this many
+_MANY_TO_CHOOSE = 4_000
 
 
 def cluster_nuclei(
@@ -28,8 +30,9 @@ def cluster_nuclei(
     """Cluster nuclei by their transcripts.
 
     Leiden communities of scanpy's neighbour graph, more than there are types, start a mixture of multinomials on the raw counts
-    (:func:`~sjg.pp._mixture.fit_mixture`), whose groups are joined as long as that raises the evidence. At a few transcripts a
-    nucleus the likelihood tells types apart far better than the graph.
+    (:func:`~sjg.pp._mixture.fit_mixture`). Its groups are joined down to the number under which nuclei that were held out are most
+    likely (:func:`~sjg.pp._mixture.held_out_number`). At a few transcripts a nucleus the likelihood tells types apart far better than
+    the graph.
 
     Parameters
     ----------
@@ -72,7 +75,11 @@ def cluster_nuclei(
     seed = int(rng.integers(2**31 - 1))
     some = filled if filled.size <= _MANY_NUCLEI else np.sort(rng.choice(filled, _MANY_NUCLEI, replace=False))
     part = matrix[some]
-    mixture = fit_mixture(part, _start(part, n_clusters, seed), n_groups=n_clusters)
+    start = _start(part, n_clusters, seed)
+    if n_clusters is None and some.size > _FEW_NUCLEI:
+        fewer = rng.permutation(some.size)[:_MANY_TO_CHOOSE]
+        n_clusters = held_out_number(part[fewer], np.unique(start[fewer], return_inverse=True)[1], rng)
+    mixture = fit_mixture(part, start, n_groups=n_clusters)
     return _ordered(mixture, matrix)
 
 
