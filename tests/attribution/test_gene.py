@@ -148,10 +148,23 @@ def test_gene_importance_adds_up_over_patches(scene: Scene, seeded: Seeded) -> N
     expected = torch.stack(
         [0.5 * ((effect * weight * (gene == g)).sum(1) / weight.sum(1)).log() for g in range(5)]  # gene 5 never occurs
     )
-    torch.testing.assert_close(whole.result()[:5], expected)
+    torch.testing.assert_close(whole.result(specificity=0)[:5], expected)
     torch.testing.assert_close(parts.result(), whole.result())
     assert bool(torch.isfinite(whole.result()).all())
     assert float(whole.result()[5].max()) < float(whole.result()[:5].min()) - 10
+
+
+def test_importance_prefers_the_gene_that_lives_in_the_type() -> None:
+    """Equal effects in the type; the second gene occurs as often outside of it."""
+    importance = GeneImportance(2, 1)
+    gene = torch.tensor([0] * 50 + [1] * 100)
+    weight = (torch.arange(150) < 100).float()[None]
+    importance.add(torch.ones(1, 150), gene=gene, weight=weight)
+    alone, specific = importance.result(specificity=0)[:, 0], importance.result()[:, 0]
+    torch.testing.assert_close(alone[0], alone[1])
+    torch.testing.assert_close(specific[0] - specific[1], torch.tensor((50 + 2 / 3) / 51 / ((50 + 2 / 3) / 101)).log())
+    with pytest.raises(InputError, match="specificity"):
+        importance.result(specificity=-1.0)
 
 
 def test_importance_without_any_molecule_is_finite() -> None:

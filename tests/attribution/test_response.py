@@ -24,6 +24,22 @@ def test_small_budgets_are_calibrated(small_network: nn.Module, seeded: Seeded, 
         assert float(measured) == pytest.approx(budget, rel=0.1)
 
 
+def test_sampled_norms_are_corrected(seeded: Seeded) -> None:
+    """A mean over the patch: all 256 output pixels contribute equally, so the estimated squares are chi-squared."""
+
+    class Mean(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x.mean((2, 3), keepdim=True).expand_as(x)
+
+    inputs = torch.rand(1, 1, 4, 4)
+    measured = []
+    for seed in range(300):
+        score = closed_form(Mean(), inputs, 0, n_probes=8, generator=seeded(seed))
+        sigma = noise_scale(score, budget=1.0, n_outputs=16, n_probes=8)
+        measured.append(float((sigma**2).sum() / 16**2))  # the exact response of this network
+    assert sum(measured) / len(measured) == pytest.approx(1.0, rel=0.15)
+
+
 def test_optimum_of_the_objective_uses_half_the_information_weight(small_network: nn.Module, seeded: Seeded) -> None:
     inputs = torch.rand(1, 3, 8, 8, generator=seeded(0))
     score = optimize(small_network, inputs, 1, n_steps=100, n_draws=8, information_weight=2e-5, generator=seeded(2))
@@ -42,3 +58,5 @@ def test_bad_arguments_are_named(small_network: nn.Module) -> None:
         noise_response(small_network, torch.rand(1, 3, 8, 8), 0, sigma=torch.ones(1, 3, 4, 4))
     with pytest.raises(InputError, match="budget"):
         noise_scale(torch.zeros(1, 1, 2, 2), budget=0.0, n_outputs=4)
+    with pytest.raises(InputError, match="n_probes"):
+        noise_scale(torch.zeros(1, 1, 2, 2), budget=1.0, n_outputs=4, n_probes=2)

@@ -10,7 +10,7 @@ from sjg.attribution._module import check_count, check_inputs, fresh_generator, 
 from sjg.core import InputError
 
 
-def noise_scale(attribution: Tensor, *, budget: float, n_outputs: int) -> Tensor:
+def noise_scale(attribution: Tensor, *, budget: float, n_outputs: int, n_probes: int | None = None) -> Tensor:
     r"""The noise sigma of a closed-form attribution that should change the logits by a mean square of `budget`.
 
     With :math:`\sigma_p = s / \|J_p\|` the mean squared change is :math:`s^2 n / N` for n inputs and N output pixels, to second order.
@@ -23,6 +23,9 @@ def noise_scale(attribution: Tensor, *, budget: float, n_outputs: int) -> Tensor
         Mean squared change of the logit map; `information_weight` / 2 of :func:`optimize`.
     n_outputs
         H * W, pixels of the logit map.
+    n_probes
+        Number of random signs that `attribution` was estimated with, at least 3; None = exact. An estimated norm in the
+        denominator makes sigma too large on average, by ``n / (n - 2)`` in the squared change where many output pixels contribute.
 
     Returns
     -------
@@ -31,7 +34,7 @@ def noise_scale(attribution: Tensor, *, budget: float, n_outputs: int) -> Tensor
     Raises
     ------
     InputError
-        `budget` is not positive.
+        `budget` is not positive or there are too few probes.
 
     Examples
     --------
@@ -44,6 +47,10 @@ def noise_scale(attribution: Tensor, *, budget: float, n_outputs: int) -> Tensor
         raise InputError(f"budget is {budget}; give a mean squared change > 0.")
     check_count("n_outputs", n_outputs)
     n_inputs = attribution[0].numel()
+    if n_probes is not None:
+        if n_probes < 3:
+            raise InputError(f"n_probes is {n_probes}; with fewer than 3 the mean squared change is not determined.")
+        budget = budget * (n_probes - 2) / n_probes
     scale: float = (budget * n_outputs / n_inputs) ** 0.5
     return scale * (-attribution).exp()
 

@@ -42,9 +42,11 @@ def annotate_nuclei(
 ) -> None:
     """Count the transcripts in each nucleus and say which type of cell it belongs to.
 
-    With a reference, the type is the class under which the counts are most likely (``type_nuclei``), with the
-    efficiency of each gene in situ and the frequency of each class estimated from the tissue. Without one, the nuclei are clustered
-    (``cluster_nuclei``) and the clusters named ``0``, ``1``, ... from the largest down.
+    With a reference, the type is the class under which the counts are most likely: Dirichlet-multinomial given their total, with the
+    efficiency of each gene in situ, the frequency of each class and the spread of single nuclei estimated from the tissue, and a share
+    of transcripts from the surroundings. Without a reference, Leiden communities of the nuclei, more than there are types, start a
+    mixture of multinomials; its groups are joined down to the number under which nuclei that were held out are most likely. The
+    clusters are named ``0``, ``1``, ... from the largest down.
 
     Parameters
     ----------

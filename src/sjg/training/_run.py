@@ -12,7 +12,7 @@ from lightning_fabric import Fabric
 from numpy.typing import NDArray
 
 from sjg.core import CellTypes, InputError, Molecules, Segmentation, generator
-from sjg.labels import fill_holes, keep_connected
+from sjg.labels import fill_holes, keep_connected, smooth_outlines
 from sjg.training._checkpoint import fingerprint, load_checkpoint, save_checkpoint
 from sjg.training._importance import gene_importance
 from sjg.training._model import NOISE_FRACTION, CompetitionModel
@@ -120,11 +120,13 @@ def segment_tissue(
 
 
 def clean(prediction: Prediction, tissue: Tissue) -> NDArray[np.int32]:
-    """Give up pieces apart from their nucleus, fill holes and put the nuclei back."""
+    """Smooth outlines, give up pieces apart from their nucleus, fill holes; nuclei stay as they are."""
     if prediction.labels is None:
         raise InputError("This prediction has no pixels; predict with pixels=True.")
-    labels = fill_holes(keep_connected(prediction.labels, tissue.labels))
-    return np.where(tissue.labels > 0, tissue.labels, labels).astype(np.int32)
+    nuclei = tissue.labels
+    smooth = smooth_outlines(prediction.labels)
+    labels = fill_holes(keep_connected(np.where(nuclei > 0, nuclei, smooth), nuclei))
+    return np.where(nuclei > 0, nuclei, labels).astype(np.int32)
 
 
 def make_trainer(tissue: Tissue, types: CellTypes, parameters: Parameters, fabric: Fabric, random_state: int) -> Trainer:
