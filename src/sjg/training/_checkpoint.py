@@ -43,6 +43,7 @@ def save_checkpoint(directory: Path, trainer: Trainer, history: list[dict[str, A
         "run": run,
         "step": trainer.step,
         "model": trainer.model.module.state_dict(),
+        "average": trainer.average,
         "optimizer": trainer.optimizer.state_dict(),
         "state": trainer.state.tensors(),
         "evidence": {k: getattr(trainer.evidence, k) for k in trainer.evidence.__dataclass_fields__},
@@ -89,6 +90,7 @@ def load_checkpoint(directory: Path, trainer: Trainer, run: str) -> list[dict[st
             f"{path} belongs to a run with other data, parameters or random_state; give the same arguments, another checkpoint_dir, or resume=False."
         )
     trainer.model.module.load_state_dict(content["model"])
+    trainer.average = content["average"]
     trainer.optimizer.load_state_dict(content["optimizer"])
     trainer.state = CellState(**content["state"])
     trainer.evidence = Evidence(**content["evidence"])

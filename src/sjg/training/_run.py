@@ -86,8 +86,7 @@ def segment_tissue(
         history = load_checkpoint(checkpoint_dir, trainer, run)
     _train(trainer, history, checkpoint_dir, run, report)
 
-    model: CompetitionModel = trainer.model.module
-    model.requires_grad_(False)
+    model = trainer.averaged_model()
 
     def on_tile(phase: str) -> Callable[[int, int], None]:
         return lambda done, total: report({"phase": phase, "done": done, "total": total})
