@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sjg import access
-from sjg.core import CellTypes, ExistingElementError, InputError, MissingElementError, generator
+from sjg.core import ExistingElementError, InputError, MissingElementError, generator
 from sjg.tl._inputs import Request, read_arrays
 
 if TYPE_CHECKING:
@@ -115,8 +115,7 @@ def attribute(
     model.requires_grad_(False)
     request = _request(details)
     inputs = read_arrays(sdata, request, shape=tuple(int(s) for s in np.asarray(details["grid"]["shape"])))
-    unknown = CellTypes(tuple(names), np.zeros(0, np.int32), np.zeros(0, np.float32))
-    if inputs.molecules.gene_names != tuple(map(str, table.var_names)) or len(unknown.names) != state.posterior.shape[1]:
+    if inputs.molecules.gene_names != tuple(map(str, table.var_names)) or len(names) != state.posterior.shape[1]:
         raise InputError(f"The transcripts of points[{request.points_key!r}] are not those of the run; run sjg.tl.segment again.")
     tissue = Tissue(inputs.molecules, inputs.nuclei, parameters)
     if len(tissue.nuclei) != len(state.density):

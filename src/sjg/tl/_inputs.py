@@ -17,22 +17,6 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class RunInputs:
-    """Arrays of a run and the names they came from."""
-
-    image_key: str
-    points_key: str
-    nuclei_key: str | None
-    coordinate_system: str
-    grid: Grid
-    molecules: Molecules
-    report: access.MoleculeReport
-    nuclei: NDArray[np.int32]
-    source_ids: NDArray[Any] | None
-    types: CellTypes
-
-
-@dataclass(frozen=True)
 class Request:
     """The arguments of :func:`sjg.tl.segment` that choose data."""
 
@@ -65,6 +49,13 @@ class RunArrays:
     nuclei: NDArray[np.int32]
     source_ids: NDArray[Any] | None
     reference: tuple[tuple[str, ...], NDArray[np.float64]] | None
+
+
+@dataclass(frozen=True)
+class RunInputs(RunArrays):
+    """The arrays of a run and the start types of its nuclei."""
+
+    types: CellTypes
 
 
 def read_arrays(sdata: SpatialData, request: Request, *, shape: tuple[int, ...] | None = None) -> RunArrays:
@@ -146,18 +137,7 @@ def read_inputs(sdata: SpatialData, request: Request) -> RunInputs:
         counts["n_outside"],
         len(types.names),
     )
-    return RunInputs(
-        arrays.image_key,
-        arrays.points_key,
-        arrays.nuclei_key,
-        arrays.coordinate_system,
-        arrays.grid,
-        arrays.molecules,
-        arrays.report,
-        arrays.nuclei,
-        arrays.source_ids,
-        types,
-    )
+    return RunInputs(**vars(arrays), types=types)
 
 
 def _resolve_reference(sdata: SpatialData, request: Request, molecules: Molecules) -> tuple[tuple[str, ...], NDArray[np.float64]] | None:

@@ -80,7 +80,7 @@ def segment_tissue(
     report = on_progress or (lambda record: None)
     tissue = Tissue(molecules, nuclei_labels, parameters)
     trainer = make_trainer(tissue, types, parameters, fabric, random_state)
-    run = fingerprint(molecules, nuclei_labels, types, parameters, random_state)
+    run = "" if checkpoint_dir is None else fingerprint(molecules, nuclei_labels, types, parameters, random_state)
     history: list[dict[str, Any]] = []
     if resume and checkpoint_dir is not None:
         history = load_checkpoint(checkpoint_dir, trainer, run)
