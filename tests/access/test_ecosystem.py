@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
@@ -15,6 +17,9 @@ from spatialdata.models import Image2DModel, PointsModel
 
 from sjg.access import read_molecules, working_grid, write_segmentation
 from sjg.core import Segmentation
+from sjg.core.colors import distinct_colors
+from sjg.io import to_geojson
+from sjg.pl._palette import type_colors
 
 
 @pytest.fixture(scope="module")
@@ -109,3 +114,17 @@ def test_spatialdata_operations(result):
     np.testing.assert_allclose(moved.geometry.area, result["sjg_table"].obs["area_px2"])
     box = result.query.bounding_box(axes=("x", "y"), min_coordinate=[0, 0], max_coordinate=[30, 30], target_coordinate_system="global")
     assert 0 < len(box["sjg_table"]) < 60
+
+
+def test_one_palette_in_table_plots_and_exports(result, tmp_path):
+    stored = [str(color) for color in result["sjg_table"].uns["cell_type_colors"]]
+    assert stored == distinct_colors(3)
+    assert type_colors(["alpha", "beta", "gamma"], [result["sjg_table"]]) == dict(zip(["alpha", "beta", "gamma"], stored, strict=True))
+    # a table without colours gets the same ones, in plots and in QuPath
+    del result["sjg_table"].uns["cell_type_colors"]
+    assert list(type_colors(["alpha", "beta", "gamma"], [result["sjg_table"]]).values()) == stored
+    to_geojson(result, tmp_path / "cells.geojson")
+    features = json.loads((tmp_path / "cells.geojson").read_text())["features"]
+    shown = {one["properties"]["classification"]["name"]: tuple(one["properties"]["classification"]["color"]) for one in features}
+    assert shown == {name: tuple(int(color[i : i + 2], 16) for i in (1, 3, 5)) for name, color in zip(shown, stored, strict=True)}
+    result["sjg_table"].uns["cell_type_colors"] = stored

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import re
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.sparse import issparse
 
-from sjg.access import build_table, count_matrix, distinct_colors, history_columns, plain
+from sjg.access import build_table, count_matrix, history_columns, plain
 from sjg.core import InputError
 
 
@@ -60,13 +58,6 @@ def test_rows_are_sorted_by_id_with_all_that_belongs_to_them():
 def test_bad_ids(ids):
     with pytest.raises(InputError, match="positive and unique"):
         build_table(count_matrix(np.array([1]), np.array([0]), (2, 1)), ["a"], region="cells", instance_ids=ids)
-
-
-def test_colors_are_distinct_and_fixed():
-    colors = distinct_colors(120)
-    assert len(set(colors)) == 120
-    assert all(re.fullmatch("#[0-9a-f]{6}", color) for color in colors)
-    assert distinct_colors(7) == colors[:7]
 
 
 def test_plain_types():

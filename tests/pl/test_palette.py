@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,7 +11,8 @@ from hypothesis import strategies as st
 from matplotlib.colors import to_rgb
 from skimage.color import rgb2lab
 
-from sjg.pl._palette import NUCLEI_COLOR, OTHER_COLOR, TRUTH_COLOR, distinct_colors, type_colors
+from sjg.core.colors import NUCLEI_COLOR, OTHER_COLOR, TRUTH_COLOR, distinct_colors
+from sjg.pl._palette import type_colors
 
 
 def delta_e(colors: list[str]) -> np.ndarray:
@@ -23,6 +26,7 @@ def test_71_colors_differ_from_one_another_and_from_marks():
     colors = distinct_colors(71)
     assert len(set(colors)) == 71
     assert delta_e(colors).min() > 6  # about 2 is just noticeable
+    assert all(re.fullmatch("#[0-9a-f]{6}", color) for color in colors)
     assert delta_e([*distinct_colors(20), NUCLEI_COLOR, TRUTH_COLOR, OTHER_COLOR, "#000000"]).min() > 15
 
 

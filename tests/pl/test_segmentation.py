@@ -11,7 +11,8 @@ from matplotlib.image import imread
 
 import sjg
 from sjg.core import AmbiguousElementError, InputError, MissingElementError
-from sjg.pl._palette import NUCLEI_COLOR, TRUTH_COLOR, type_colors
+from sjg.core.colors import NUCLEI_COLOR, TRUTH_COLOR
+from sjg.pl._palette import type_colors
 from sjg.pl._scale_bar import round_length
 
 

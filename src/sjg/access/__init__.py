@@ -14,7 +14,7 @@ from sjg.access._molecules import CONTROL_PATTERN, MoleculeReport, read_molecule
 from sjg.access._nuclei import rasterize_shapes, read_nuclei
 from sjg.access._plain import history_columns, plain
 from sjg.access._points import molecule_column, with_columns
-from sjg.access._table import build_table, count_matrix, distinct_colors
+from sjg.access._table import build_table, count_matrix
 from sjg.access._types import annotating_tables, read_nuclei_types
 from sjg.access._write import grid_transformations, segmentation_table, write_segmentation
 
@@ -40,7 +40,6 @@ __all__ = [
     "choose_points",
     "class_means",
     "count_matrix",
-    "distinct_colors",
     "grid_extent",
     "grid_transformations",
     "history_columns",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import colorsys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -109,22 +108,3 @@ def build_table(
     table.uns.update(uns or {})
     parsed: AnnData = TableModel.parse(table, region=region, region_key=REGION_KEY, instance_key=INSTANCE_KEY)
     return parsed
-
-
-def distinct_colors(count: int) -> list[str]:
-    """`count` colours ``#rrggbb``, the first ones as far apart in hue as can be; the same on every call.
-
-    Examples
-    --------
-    >>> from sjg.access import distinct_colors
-    >>> distinct_colors(2)
-    ['#d93636', '#4977e6']
-    """
-    colors = []
-    for index in range(count):
-        # steps of the golden ratio spread hues evenly whatever their number; three tones tell neighbours in hue apart
-        hue = (index * 0.6180339887498949) % 1.0
-        saturation, value = ((0.75, 0.85), (0.68, 0.9), (0.9, 0.65))[index % 3]
-        red, green, blue = (round(255 * part) for part in colorsys.hsv_to_rgb(hue, saturation, value))
-        colors.append(f"#{red:02x}{green:02x}{blue:02x}")
-    return colors

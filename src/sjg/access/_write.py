@@ -22,8 +22,9 @@ from sjg.access._geometry import areas_and_centroids, outlines
 from sjg.access._molecules import MoleculeReport
 from sjg.access._plain import history_columns, plain
 from sjg.access._points import molecule_column, with_columns
-from sjg.access._table import build_table, count_matrix, distinct_colors
+from sjg.access._table import build_table, count_matrix
 from sjg.core import Grid, InputError, Molecules, Segmentation
+from sjg.core.colors import distinct_colors
 
 if TYPE_CHECKING:
     from anndata import AnnData

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import colorsys
 import json
 import os
 from typing import TYPE_CHECKING, Any
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sjg.core import InputError, MissingElementError
+from sjg.core.colors import distinct_colors
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -137,16 +137,13 @@ def _rows_of(table: AnnData | None, shapes: GeoDataFrame) -> DataFrame | None:
 
 
 def _colors(table: AnnData, column: str) -> dict[str, tuple[int, int, int]]:
-    """A colour (red, green, blue) per type: those of ``uns["<column>_colors"]`` where the table has them, else spread hues."""
+    """A colour (red, green, blue) per type: those of ``uns["<column>_colors"]`` where the table has them, else the palette of the plots."""
     names = [str(name) for name in table.obs[column].astype("category").cat.categories]
     stored = table.uns.get(f"{column}_colors")
-    if stored is not None and len(stored) >= len(names):
-        values = stored.values() if isinstance(stored, dict) else stored
-        return {name: _rgb(str(value)) for name, value in zip(stored if isinstance(stored, dict) else names, values, strict=False)}
-    # the golden ratio keeps neighbours in the list far apart in hue
-    hues = (np.arange(len(names)) * 0.618034) % 1
-    shades = [colorsys.hsv_to_rgb(float(hue), 0.75 - 0.25 * (i % 2), 0.95 - 0.2 * (i % 3 == 2)) for i, hue in enumerate(hues)]
-    return {name: (round(255 * r), round(255 * g), round(255 * b)) for name, (r, g, b) in zip(names, shades, strict=True)}
+    if stored is None or len(stored) < len(names):
+        stored = distinct_colors(len(names))
+    values = stored.values() if isinstance(stored, dict) else stored
+    return {name: _rgb(str(value)) for name, value in zip(stored if isinstance(stored, dict) else names, values, strict=False)}
 
 
 def _rgb(color: str) -> tuple[int, int, int]:

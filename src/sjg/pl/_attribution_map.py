@@ -10,10 +10,10 @@ import numpy as np
 from matplotlib.colors import Normalize, to_rgb
 
 from sjg.core import InputError, MissingElementError
+from sjg.core.colors import NUCLEI_COLOR
 from sjg.pl._elements import check_labels
 from sjg.pl._figure import finish, panels
 from sjg.pl._overlay import outline_mask, outline_width
-from sjg.pl._palette import NUCLEI_COLOR
 from sjg.pl._view import Crop, View, channel_names, make_view, sample_image, sample_labels
 
 if TYPE_CHECKING:

@@ -14,8 +14,9 @@ from matplotlib.colors import Normalize, is_color_like, to_rgb
 from numpy.typing import NDArray
 
 from sjg.core import InputError, MissingElementError
+from sjg.core.colors import OTHER_COLOR, distinct_colors
 from sjg.pl._elements import Annotation, annotation_of
-from sjg.pl._palette import OTHER_COLOR, distinct_colors, type_colors
+from sjg.pl._palette import type_colors
 
 if TYPE_CHECKING:
     from spatialdata import SpatialData

@@ -11,11 +11,11 @@ import numpy as np
 import pandas as pd
 
 from sjg.core import InputError
+from sjg.core.colors import NUCLEI_COLOR, OTHER_COLOR, TRUTH_COLOR
 from sjg.pl._colouring import category_counts, shared_categories
 from sjg.pl._elements import annotation_of, check_labels
 from sjg.pl._figure import finish, new_figure, panels
 from sjg.pl._legend import add_legend, color_entries, outline_entry
-from sjg.pl._palette import NUCLEI_COLOR, OTHER_COLOR, TRUTH_COLOR
 from sjg.pl._segmentation import segmentation
 from sjg.pl._view import Crop, make_view, sample_labels
 

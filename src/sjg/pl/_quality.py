@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sjg.core import MissingElementError
+from sjg.core.colors import OTHER_COLOR
 from sjg.pl._elements import table as get_table
 from sjg.pl._figure import finish, panels
-from sjg.pl._palette import OTHER_COLOR, type_colors
+from sjg.pl._palette import type_colors
 
 if TYPE_CHECKING:
     from anndata import AnnData

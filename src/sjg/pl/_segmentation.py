@@ -13,12 +13,12 @@ from sjg._keys import DEFAULT_KEY
 from sjg._keys import labels_key as default_labels_key
 from sjg.access import rasterize_shapes
 from sjg.core import InputError, MissingElementError
+from sjg.core.colors import NUCLEI_COLOR, TRUTH_COLOR
 from sjg.pl._colouring import Colouring, colour_cells
 from sjg.pl._elements import check_labels, choose, run_record
 from sjg.pl._figure import finish, new_figure, root_figure
 from sjg.pl._legend import add_legend, color_entries, legend_width, outline_entry
 from sjg.pl._overlay import gray_background, outline_width, paint_cells, paint_rim, typical_diameter
-from sjg.pl._palette import NUCLEI_COLOR, TRUTH_COLOR
 from sjg.pl._scale_bar import add_scale_bar, micrometres_per_unit, unit_name
 from sjg.pl._transcripts import draw_transcripts
 from sjg.pl._view import Crop, View, make_view, sample_image, sample_labels

@@ -10,9 +10,9 @@ from matplotlib.colors import to_rgba
 
 from sjg._logging import logger
 from sjg.core import InputError, MissingElementError
+from sjg.core.colors import distinct_colors
 from sjg.pl._elements import assigned_column
 from sjg.pl._legend import dot_entry
-from sjg.pl._palette import distinct_colors
 from sjg.pl._view import View, points_in_view
 
 if TYPE_CHECKING:
