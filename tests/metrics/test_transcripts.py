@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from sjg.core import InputError
-from sjg.metrics import matched_instances, transcript_assignment, transcript_jaccard
+from sjg.metrics import matched_instances, right_transcripts, transcript_assignment, transcript_jaccard
 
 
 @st.composite
@@ -61,6 +61,17 @@ def test_matching_by_id_equals_plain_comparison(pair):
     assert precision == pytest.approx(right / (cell > 0).sum() if (cell > 0).any() else np.nan, nan_ok=True)
     assert recall == pytest.approx(right / (true_cell > 0).sum() if (true_cell > 0).any() else np.nan, nan_ok=True)
     assert accuracy <= transcript_assignment(true_cell, cell).accuracy
+
+
+@given(assignments(), st.sampled_from(["optimal", "id"]))
+def test_right_transcripts_are_those_that_the_accuracy_counts(pair, matching):
+    true_cell, cell = pair
+    right = right_transcripts(true_cell, cell, matching=matching)
+    assert right.mean() == pytest.approx(transcript_assignment(true_cell, cell, matching=matching).accuracy)
+    # one true cell for each predicted one, and none twice
+    pairs = {(int(c), int(t)) for t, c in zip(true_cell[right], cell[right], strict=True)}
+    assert len({c for c, _ in pairs}) == len({t for _, t in pairs}) == len(pairs)
+    assert (right[(true_cell == 0) | (cell == 0)] == ((true_cell == 0) & (cell == 0))[(true_cell == 0) | (cell == 0)]).all()
 
 
 @given(assignments(), st.integers(0, 99))

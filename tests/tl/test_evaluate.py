@@ -175,6 +175,20 @@ def test_other_matchings_of_cells(tissue, matching):
     assert found["transcript_precision_posterior"] == pytest.approx(expected.precision)
 
 
+def test_confidences_are_held_against_the_truth(tissue):
+    sdata, arrays = tissue
+    points = sdata["transcripts"].compute()
+    sure = np.where(points["moved_cell_id"] > 0, 0.9, 0.4).astype(np.float32)
+    frame = PointsModel.parse(
+        points.assign(moved_confidence=sure), feature_key="gene", transformations={"global": Scale([1 / PIXEL_UM] * 2, axes=("x", "y"))}
+    )
+    judged = SpatialData(labels={key: sdata[key] for key in ("cells", "moved_cells")}, points={"transcripts": frame})
+    found = as_dict(evaluate(judged, "moved_cells", truth_key="cells"))
+    right = metrics.right_transcripts(arrays["true_cell"], arrays["posterior"])
+    gaps = [abs(right[sure == level].mean() - level) * (sure == level).mean() for level in np.unique(sure)]
+    assert found["calibration_error_posterior"] == pytest.approx(sum(gaps), abs=1e-6)
+
+
 def test_labels_of_another_resolution_and_multiscale_truth(tissue):
     sdata, arrays = tissue
     fine = rescale(arrays["moved"], 2, order=0, preserve_range=True, anti_aliasing=False).astype(np.int32)

@@ -73,6 +73,39 @@ def transcript_assignment(true_cell: ArrayLike, cell: ArrayLike, *, matching: Ce
     )
 
 
+def right_transcripts(true_cell: ArrayLike, cell: ArrayLike, *, matching: CellMatching = "optimal") -> NDArray[np.bool_]:
+    """Which transcripts are right, in a cell or outside; their share is the accuracy of :func:`transcript_assignment`.
+
+    Parameters
+    ----------
+    true_cell, cell, matching
+        See :func:`transcript_assignment`.
+
+    Returns
+    -------
+    (N,) bool.
+
+    Raises
+    ------
+    InputError
+        See :func:`transcript_assignment`.
+
+    Examples
+    --------
+    >>> right_transcripts([1, 1, 1, 2, 0, 2], [7, 7, 8, 8, 0, 0])
+    array([ True,  True, False,  True,  True, False])
+    """
+    first, second = np.asarray(true_cell), np.asarray(cell)
+    overlap = label_overlap(first, second)
+    chosen = _matching_pairs(overlap, matching, overlap.shared)
+    partner = np.full(len(overlap.label_id), -1, dtype=np.int64)
+    partner[overlap.label_index[chosen]] = overlap.truth_id[overlap.truth_index[chosen]]
+    right = (first == 0) & (second == 0)
+    inside = second > 0
+    right[inside] = partner[np.searchsorted(overlap.label_id, second[inside])] == first[inside]
+    return right
+
+
 def transcript_jaccard(true_cell: ArrayLike, cell: ArrayLike, *, matching: CellMatching = "optimal") -> float:
     """Mean over true cells of the Jaccard index between the transcripts of a cell and of its match; unmatched cells count 0.
 

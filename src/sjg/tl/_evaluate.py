@@ -21,7 +21,7 @@ from sjg.core import InputError
 from sjg.metrics import segmentation_scores
 from sjg.tl._expression_reference import read_expression_reference
 from sjg.tl._truth_free_scores import assignments, calling_scores, count_scores, mask_scores
-from sjg.tl._truth_scores import Masks, has_types, matched_masks, transcript_scores, true_cells, type_accuracy
+from sjg.tl._truth_scores import Masks, confidences, has_types, matched_masks, transcript_scores, true_cells, type_accuracy
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -107,6 +107,8 @@ def evaluate(
 
     Where the labels are those of an sjg run, ``<prefix>_cells``, and the points have its ``<prefix>_cell_id``, every metric that
     depends on the assignment of transcripts comes a second time with the suffix ``_posterior``; without suffix it is by mask.
+    With truth and ``<prefix>_confidence``, ``calibration_error_posterior`` says how far those confidences are from the shares
+    that are right (:func:`sjg.metrics.calibration_error`).
 
     Raises
     ------
@@ -154,6 +156,7 @@ def evaluate(
                 counted,
                 assigned,
                 pairs if matching == "overlap" else matching,
+                confidences(sdata, labels_key, points_key, truth_counted),
             )
         if has_types(sdata, labels_key, cell_type_key, table_key) and has_types(sdata, truth_key, cell_type_key, truth_table_key):
             scores["cell_type_accuracy"] = type_accuracy(

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from sjg._keys import confidence_column
 from sjg.access import annotating_tables, molecule_column
-from sjg.metrics import InstanceMatches, matched_instances, transcript_assignment, transcript_jaccard
+from sjg.metrics import InstanceMatches, calibration_error, matched_instances, right_transcripts, transcript_assignment, transcript_jaccard
 from sjg.tl._aggregate import original_ids, read_id_column
 
 if TYPE_CHECKING:
@@ -43,14 +44,24 @@ def true_cells(sdata: SpatialData, points_key: str, true_cell_key: str, truth: L
     return original_ids(truth)
 
 
+def confidences(sdata: SpatialData, labels_key: str, points_key: str, truth: LabelledMolecules) -> NDArray[np.float64] | None:
+    """(N,) posterior that a run wrote for each molecule on the raster of the truth; None where there is none."""
+    points, column = sdata.points[points_key], confidence_column(labels_key.removesuffix("_cells"))
+    if column not in points.columns:
+        return None
+    parts = [points[column].get_partition(index).compute().to_numpy(np.float64) for index in range(points.npartitions)]
+    return np.concatenate(parts)[truth.report.row]
+
+
 def transcript_scores(
     true_cell: NDArray[np.int64],
     truth: LabelledMolecules,
     counted: LabelledMolecules,
     assigned: Mapping[str, NDArray[np.int32]],
     matching: Literal["optimal", "id"] | InstanceMatches,
+    confidence: NDArray[np.float64] | None = None,
 ) -> dict[str, float]:
-    """Shares of transcripts in their right cell, for each way in which the cells were assigned."""
+    """Shares of transcripts in their right cell, for each way in which the cells were assigned, and how far the posterior is to be trusted."""
     scores: dict[str, float] = {}
     for suffix, cell in assigned.items():
         # through the rows of the points: the rasters of truth and labels may differ
@@ -59,6 +70,8 @@ def transcript_scores(
         shares = transcript_assignment(true_cell, found, matching=matching)
         scores |= {f"transcript_{name}{suffix}": value for name, value in shares._asdict().items()}
         scores[f"transcript_jaccard{suffix}"] = transcript_jaccard(true_cell, found, matching=matching)
+        if confidence is not None and suffix == "_posterior":
+            scores["calibration_error_posterior"] = calibration_error(confidence, right_transcripts(true_cell, found, matching=matching))
     return scores
 
 
