@@ -65,6 +65,12 @@ class Parameters:
         Molecules are assigned by networks that have not seen them, in this many folds.
     n_importance_patches, n_probes
         Patches and random probes for the gene importance.
+    attribution_gate
+        Which confident pixels may become dynamic labels: ``"none"`` = all; ``"dominant"``, ``"contrast"`` and ``"top_fraction"`` = only those
+        at which the attribution speaks for the type, on a random part of the patches of each round. The gate is off because it brings
+        nothing that could be measured, see :doc:`/attribution`.
+    attribution_epoch
+        Round, from 0, from which the gate is at work.
     """
 
     n_rounds: int = 3
@@ -97,6 +103,8 @@ class Parameters:
     n_folds: int = 4
     n_importance_patches: int = 8
     n_probes: int = 8
+    attribution_gate: str = "none"
+    attribution_epoch: int = 1
 
     def replace(self, **changes: Any) -> Parameters:
         """A copy with some values changed; an unknown name is an error that lists the valid ones."""
@@ -129,7 +137,7 @@ class PublishedParameters(Parameters):
     attribution_interval
         Epochs between two computations of the attribution.
     territory_px, confidence_threshold, attribution_gate
-        See :class:`sjg.labels.PublishedRule`.
+        See :class:`sjg.labels.PublishedRule`; ``attribution_gate="none"`` leaves the gate out.
     """
 
     n_rounds: int = 24

@@ -74,7 +74,8 @@ def segment_published(
         _set_learning_rate(trainer, parameters.learning_rate)
         losses = _train_epoch(trainer, labels, instance_type, parameters)
         if epoch > 0:
-            gated = epoch >= parameters.attribution_epoch and (epoch - parameters.attribution_epoch) % parameters.attribution_interval == 0
+            since = epoch - parameters.attribution_epoch
+            gated = parameters.attribution_gate != "none" and since >= 0 and since % parameters.attribution_interval == 0
             labels = _update_labels(model, tissue, trainer, labels, instance_type, parameters, gated=gated, rng=trainer.rng)
         assigned = float((_cell_of(molecules, labels) > 0).mean())
         history.append({"epoch": epoch + 1, "loss": float(np.mean(losses)), "fraction_assigned": assigned})
@@ -151,7 +152,8 @@ def _update_labels(
     rule = PublishedRule(
         territory_px=parameters.territory_px,
         confidence_threshold=parameters.confidence_threshold,
-        attribution_gate=parameters.attribution_gate,
+        # Without a gate nothing is gated, whatever the rule says.
+        attribution_gate="dominant" if parameters.attribution_gate == "none" else parameters.attribution_gate,
     )
     new = labels.copy()
     n_types = trainer.state.posterior.shape[1]

@@ -11,6 +11,7 @@ from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sjg.training._gate import AttributionGate
 from sjg.training._likelihood import expected_count, molecule_rates
 from sjg.training._model import CompetitionModel
 from sjg.training._parameters import Parameters
@@ -56,6 +57,8 @@ class Trainer:
         self.evidence = Evidence.empty(state)
         #: instance of each pixel, 0 = background; fixed inside nuclei, elsewhere unknown until a confident prediction
         self.dynamic = np.where(tissue.labels > 0, tissue.labels, UNKNOWN).astype(np.int32)
+        #: filled anew at the start of a round, so that it is no part of the state between rounds
+        self.gate = AttributionGate(parameters)
         self.step = 0
         self.starts = _patch_starts(tissue, parameters)
 
@@ -68,6 +71,8 @@ class Trainer:
         """One patch; returns the loss per held-out molecule and the fraction of them given to cells."""
         parameters, tissue, state = self.parameters, self.tissue, self.state
         self._set_learning_rate()
+        if self.step % parameters.steps_per_round == 0:
+            self.gate.refresh(self.model.module, tissue, state, epoch=self.step // parameters.steps_per_round, rng=self.rng)
         window = self._draw_window()
         halo = window.grown(parameters.halo_px)
         fraction = float(self.rng.uniform(*parameters.input_fraction))
@@ -174,6 +179,9 @@ class Trainer:
         best, slot = log_weight.max(1)
         winner = points.winner(slot.cpu().numpy())
         label = np.where(best.exp().cpu().numpy() > self.parameters.pseudo_confidence, winner, UNKNOWN)
+        code = self.state.posterior.argmax(1).cpu().numpy()
+        of_cell = label > 0
+        label[of_cell] = np.where(self.gate.passes(pixels[of_cell], code[label[of_cell] - 1]), label[of_cell], UNKNOWN)
         free = points.nucleus == 0
         self.dynamic[pixels[free, 0], pixels[free, 1]] = label[free]
 
