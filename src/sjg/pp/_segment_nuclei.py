@@ -14,7 +14,7 @@ from sjg import access
 from sjg._logging import logger
 from sjg.access._raster import raster_levels
 from sjg.core import InputError
-from sjg.pp._watershed import watershed_nuclei
+from sjg.imaging._watershed import watershed_nuclei
 
 if TYPE_CHECKING:
     from spatialdata import SpatialData

@@ -153,7 +153,7 @@ def _read_nuclei(
 ) -> tuple[NDArray[np.int32], NDArray[Any] | None]:
     if nuclei_key is not None:
         return access.read_nuclei(sdata, nuclei_key, grid, coordinate_system=frame)
-    from sjg.pp._watershed import watershed_nuclei
+    from sjg.imaging._watershed import watershed_nuclei
 
     image = access.read_image(sdata, image_key, grid, channel=request.channel, coordinate_system=frame)
     labels, _ = access.number_from_one(watershed_nuclei(image))

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from scipy import ndimage
 from skimage.morphology import h_maxima
 
-from sjg.pp._basins import deep_basins
-from sjg.pp._diameter import estimate_diameter_px
-from sjg.pp._enlarge import enlarge_labels
-from sjg.pp._foreground import block_mean, fill_holes
+from sjg.imaging._basins import deep_basins
+from sjg.imaging._diameter import estimate_diameter_px
+from sjg.imaging._enlarge import enlarge_labels
+from sjg.imaging._foreground import block_mean, fill_holes
 
 
 @settings(max_examples=20, deadline=None)

@@ -3,31 +3,31 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import product
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
-from skimage.filters import threshold_otsu
 from skimage.morphology import disk, opening
 from skimage.segmentation import watershed
 
-from sjg.pp._basins import deep_basins
-from sjg.pp._diameter import MIN_DIAMETER_PX, estimate_diameter_px
-from sjg.pp._enlarge import enlarge_labels
-from sjg.pp._foreground import (
+from sjg.imaging._basins import deep_basins
+from sjg.imaging._diameter import MIN_ROUNDNESS
+from sjg.imaging._enlarge import enlarge_labels
+from sjg.imaging._foreground import (
     block_mean,
+    crowding,
     fill_holes,
-    intensity_range,
+    light_smoothing_px,
     local_peak,
-    noise_floor,
+    local_spread,
+    roundness,
     stabilise,
     subtract_background,
 )
-
-#: the statistics of a large image come from about this many of its pixels
-_SAMPLE_PX = 2_000_000
+from sjg.imaging._layout import lay_patches
+from sjg.imaging._scene import Scene, fill_missing, survey
+from sjg.imaging._stitch import Stitcher, number_present
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,14 @@ class WatershedParameters:
         They are brighter than this fraction of the brightest nucleus near by.
     own_fraction
         A nucleus reaches out to this fraction of its own brightness (its 95th percentile).
+    local_spread
+        Where nuclei crowd out the background, they are brighter than their surroundings (three diameters) less this many standard
+        deviations.
+    roundness_weight
+        Weight of the roundness of the brightness (Laplacian of Gaussian at the scale of a nucleus) in the landscape of the seeds, where
+        nuclei are crowded.
+    crowded_from, crowded_over
+        Nuclei begin to be crowded where this fraction of the surroundings is foreground, and are wholly so this much above.
     seed_depth
         Two seeds are kept apart where the saddle between them lies this much lower (natural logarithm of depth times brightness).
     brightness_weight
@@ -61,6 +69,10 @@ class WatershedParameters:
     global_fraction: float = 0.8
     local_fraction: float = 0.6
     own_fraction: float = 0.55
+    local_spread: float = 0.25
+    roundness_weight: float = 5.0
+    crowded_from: float = 0.3
+    crowded_over: float = 0.2
     seed_depth: float = 0.1
     brightness_weight: float = 1.0
     smoothing: float = 1 / 12
@@ -76,8 +88,10 @@ def watershed_nuclei(
     """Segment bright nuclei on a dark background.
 
     1. Square root of the intensity, background (local minimum) subtracted.
-    2. Foreground: above a fraction of Otsu's threshold, of the brightest nucleus near by, and above the noise.
-    3. Seeds: maxima, deep enough, of log depth in the foreground plus log brightness; watershed on the same landscape.
+    2. Foreground: above a fraction of Otsu's threshold, of the brightest nucleus near by, and above the noise; in crowded tissue, which
+       has no background to rise from, above the mean of the surroundings. Valleys of the brightness are no foreground.
+    3. Seeds: maxima, deep enough, of log depth in the foreground plus log brightness, and in crowded tissue plus the roundness of
+       the brightness; watershed on the same landscape.
     4. The outline of each nucleus at a fraction of its own brightness, and seeds and watershed once more inside these outlines.
     5. Nuclei that are too small go.
 
@@ -105,129 +119,84 @@ def watershed_nuclei(
     Examples
     --------
     >>> import numpy as np
-    >>> from sjg.pp._watershed import watershed_nuclei
+    >>> from sjg.imaging._watershed import watershed_nuclei
     >>> y, x = np.mgrid[:120, :120]
     >>> image = sum(np.exp(-((((y - i) ** 2 + (x - j) ** 2) / 10**2) ** 2)) for i in (30, 80) for j in (30, 80))
     >>> int(watershed_nuclei(image).max())
     4
     """
     parameters = parameters or WatershedParameters()
-    image = _finite(np.asarray(image))
+    image = np.asarray(image)
     if image.ndim != 2:
         raise ValueError(f"image must be (y, x), got {image.ndim} dimensions")
     if diameter_px is not None and not (np.isfinite(diameter_px) and diameter_px > 0):
         raise ValueError(f"diameter_px must be a positive length, got {diameter_px!r}")
-    nothing = np.zeros(image.shape, dtype=np.int32)
-    if image.size == 0 or image.min() == image.max():
-        return nothing
-    diameter = diameter_px or estimate_diameter_px(image)
-    if diameter is None:
-        return nothing
-    factor = max(1, int(diameter // parameters.work_diameter_px))
-    reduced = block_mean(image, factor)
-    labels = _segment(reduced, max(diameter / factor, MIN_DIAMETER_PX / 2), parameters)
-    return enlarge_labels(labels, factor, image.shape)
-
-
-def _finite(image: NDArray[Any]) -> NDArray[Any]:
-    if image.dtype.kind != "f":
-        return image
-    finite = np.isfinite(image)
-    if finite.all():
-        return image
-    return np.where(finite, image, image[finite].min() if finite.any() else 0)
-
-
-@dataclass(frozen=True)
-class _Scene:
-    """What holds for the whole image."""
-
-    diameter_px: float
-    low: float
-    high: float
-    threshold: float
-
-
-def _segment(image: NDArray[np.float32], diameter_px: float, parameters: WatershedParameters) -> NDArray[np.int32]:
     labels = np.zeros(image.shape, dtype=np.int32)
-    low, high = intensity_range(image)
-    if high <= low:
+    scene = survey(image, diameter_px=diameter_px, work_diameter_px=parameters.work_diameter_px, global_fraction=parameters.global_fraction)
+    if scene is None:
         return labels
-    # the background looks over three diameters and is then smoothed: beyond eight nothing matters
-    tiles = _tiles(image.shape, parameters.tile_px, int(np.ceil(8 * diameter_px)))
-    stride = max(1, int(np.sqrt(image.size / _SAMPLE_PX)))
-    samples = [
-        subtract_background(stabilise(image[outer], low, high), diameter_px)[inner][::stride, ::stride].ravel() for outer, inner in tiles
-    ]
-    signal = np.concatenate(samples)
-    if signal.min() == signal.max():
-        return labels
-    threshold = max(parameters.global_fraction * float(threshold_otsu(signal)), noise_floor(signal))
-    scene = _Scene(diameter_px, low, high, threshold)
-    n_nuclei = 0
-    for outer, inner in tiles:
-        tile = _segment_tile(image[outer], scene, parameters)
-        own = _owned(tile, inner)
-        own[own > 0] += n_nuclei
-        n_nuclei = max(n_nuclei, int(own.max(initial=0)))
-        # a nucleus that reaches into the next tile is written whole; where tiles disagree on a border the first one stands
-        window = labels[outer]
-        np.copyto(window, own, where=(own > 0) & (window == 0))
-    if len(tiles) == 1:
-        return labels
-    # a nucleus may have lost every pixel to one of an earlier tile
-    sizes = np.bincount(labels.ravel(), minlength=1)
-    present = sizes > 0
-    present[0] = False
-    numbered: NDArray[np.int32] = (np.cumsum(present) * present).astype(np.int32)[labels]
+    side = parameters.tile_px * scene.factor
+    layout = lay_patches((image.shape[0], image.shape[1]), (side, side), overlap=0.0)
+    stitcher = Stitcher(layout, np.ones(len(layout), dtype=bool), {"nuclei": labels})
+    for index in range(len(layout)):
+        outer = layout.box(index).grown(scene.halo_px, layout.shape, grain_px=scene.grain_px)
+        stitcher.add(index, outer, {"nuclei": nuclei_in_window(image[outer.slices], scene, parameters)})
+    numbered: NDArray[np.int32] = number_present(np.bincount(labels.ravel(), minlength=1))[labels]
     return numbered
 
 
-def _tiles(shape: tuple[int, ...], tile_px: int, halo_px: int) -> list[tuple[tuple[slice, slice], tuple[slice, slice]]]:
-    """(tile with halo in the image, tile in tile with halo), row by row."""
-    spans = []
-    for size in shape:
-        count = -(-size // tile_px)
-        edges = np.linspace(0, size, count + 1).astype(int)
-        spans.append(
-            [
-                (slice(max(0, a - halo_px), min(size, b + halo_px)), slice(a - max(0, a - halo_px), b - max(0, a - halo_px)))
-                for a, b in zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True)
-            ]
-        )
-    return [((row[0], column[0]), (row[1], column[1])) for row, column in product(*spans)]
+def nuclei_in_window(image: NDArray[Any], scene: Scene, parameters: WatershedParameters | None = None) -> NDArray[np.int32]:
+    """Nuclei of a part of an image of which the scene is known; what lies further than ``scene.halo_px`` has no say.
+
+    Parameters
+    ----------
+    image
+        (y, x) pixels; the first row and column should be multiples of ``scene.grain_px`` in the whole image.
+    scene
+        From :func:`survey`.
+    parameters
+        Knobs; None for the defaults.
+
+    Returns
+    -------
+    (y, x) int32 labels 1..n, ids may have gaps.
+    """
+    parameters = parameters or WatershedParameters()
+    reduced = block_mean(fill_missing(image), scene.factor)
+    return enlarge_labels(_segment_tile(reduced, scene, parameters), scene.factor, (image.shape[0], image.shape[1]))
 
 
-def _owned(labels: NDArray[np.int32], inner: tuple[slice, slice]) -> NDArray[np.int32]:
-    """The nuclei whose centroid lies in the tile, numbered from 1."""
-    flat = np.flatnonzero(labels)
-    ids = labels.ravel()[flat]
-    sizes = np.bincount(ids, minlength=1)
-    row, column = np.divmod(flat, labels.shape[1])
-    keep = sizes > 0
-    for position, span in ((row, inner[0]), (column, inner[1])):
-        centroid = np.bincount(ids, position + 0.5, minlength=1) / np.maximum(sizes, 1)
-        keep &= (centroid >= span.start) & (centroid < span.stop)
-    renumbered: NDArray[np.int32] = (np.cumsum(keep) * keep).astype(np.int32)[labels]
-    return renumbered
-
-
-def _segment_tile(image: NDArray[np.float32], scene: _Scene, parameters: WatershedParameters) -> NDArray[np.int32]:
+def _segment_tile(image: NDArray[np.float32], scene: Scene, parameters: WatershedParameters) -> NDArray[np.int32]:
     diameter = scene.diameter_px
-    signal = subtract_background(stabilise(image, scene.low, scene.high), diameter)
-    bright = signal > scene.threshold
-    mask = _tidy(bright & (signal > parameters.local_fraction * local_peak(signal, diameter)), diameter, parameters)
-    landscape, labels = _split(mask, signal, diameter, parameters)
-    reach = ndimage.binary_dilation(mask, iterations=max(1, int(diameter / 12))) & (signal > scene.threshold / 2)
+    root = stabilise(image, scene.low, scene.high)
+    signal = subtract_background(root, diameter)
+    shape = roundness(root, diameter)
+    bright = _bright(root, signal, scene, parameters)
+    round_enough = shape > MIN_ROUNDNESS
+    crowded = np.clip((crowding(bright & round_enough, diameter) - parameters.crowded_from) / parameters.crowded_over, 0, 1)
+    relief = np.float32(parameters.roundness_weight) * crowded * shape
+    mask = _tidy(bright & round_enough, diameter, parameters)
+    landscape, labels = _split(mask, signal, relief, diameter, parameters)
+    reach = ndimage.binary_dilation(mask, iterations=max(1, int(diameter / 12))) & (bright | (signal > scene.contrast / 2))
     own_brightness = parameters.own_fraction * _brightness(labels, signal)
     grown = watershed(-landscape, labels, mask=reach)
-    mask = _tidy((grown > 0) & (signal > own_brightness[grown]), diameter, parameters)
-    _, labels = _split(mask, signal, diameter, parameters)
+    mask = _tidy((grown > 0) & (signal > own_brightness[grown]) & round_enough, diameter, parameters)
+    _, labels = _split(mask, signal, relief, diameter, parameters)
     sizes = np.bincount(labels.ravel())
     keep = sizes >= parameters.min_area * np.pi / 4 * diameter**2
     keep[0] = False
     kept: NDArray[np.int32] = np.where(keep[labels], labels, 0).astype(np.int32)
     return kept
+
+
+def _bright(root: NDArray[np.float32], signal: NDArray[np.float32], scene: Scene, parameters: WatershedParameters) -> NDArray[np.bool_]:
+    """Foreground: what rises above its background, or, where nuclei leave no background to rise from, what is bright at all."""
+    diameter = scene.diameter_px
+    rising = (signal > scene.contrast) & (signal > parameters.local_fraction * local_peak(signal, diameter))
+    smooth = ndimage.gaussian_filter(root, light_smoothing_px(diameter))
+    mean, spread = local_spread(root, diameter)
+    plain = (smooth > max(scene.level, scene.noise)) & (smooth > mean - parameters.local_spread * spread)
+    return rising | plain
 
 
 def _tidy(mask: NDArray[np.bool_], diameter_px: float, parameters: WatershedParameters) -> NDArray[np.bool_]:
@@ -238,9 +207,13 @@ def _tidy(mask: NDArray[np.bool_], diameter_px: float, parameters: WatershedPara
 
 
 def _split(
-    mask: NDArray[np.bool_], signal: NDArray[np.float32], diameter_px: float, parameters: WatershedParameters
+    mask: NDArray[np.bool_],
+    signal: NDArray[np.float32],
+    relief: NDArray[np.float32],
+    diameter_px: float,
+    parameters: WatershedParameters,
 ) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
-    """Landscape (log depth + weight * log brightness inside the mask) and its basins.
+    """Landscape (log depth + weight * log brightness + relief inside the mask) and its basins.
 
     On logarithms a saddle is compared with its peaks by ratio, so that small and large nuclei split alike.
     """
@@ -248,6 +221,7 @@ def _split(
     depth = ndimage.gaussian_filter(ndimage.distance_transform_edt(mask).astype(np.float32), width)
     brightness = ndimage.gaussian_filter(signal, width)
     landscape = np.log(depth + np.float32(0.3)) + np.float32(parameters.brightness_weight) * np.log(brightness + np.float32(1e-3))
+    landscape += relief
     return landscape, deep_basins(landscape, mask, parameters.seed_depth)
 
 

@@ -18,20 +18,20 @@ def deep_basins(landscape: NDArray[np.float32], mask: NDArray[np.bool_], min_dep
     Parameters
     ----------
     landscape
-        (y, x) heights.
+        Heights (y, x), or (z, y, x).
     mask
-        (y, x) where there is land.
+        Where there is land, of the same shape.
     min_depth
         Height by which a separate hill rises above its saddles.
 
     Returns
     -------
-    (y, x) int32 labels 1..n, 0 outside `mask`.
+    int32 labels 1..n of the same shape, 0 outside `mask`.
 
     Examples
     --------
     >>> import numpy as np
-    >>> from sjg.pp._basins import deep_basins
+    >>> from sjg.imaging._basins import deep_basins
     >>> heights = np.array([[5, 1, 4, 3.8, 4.1]], dtype=np.float32)
     >>> deep_basins(heights, np.ones((1, 5), dtype=bool), 1.0).tolist()
     [[1, 1, 2, 2, 2]]
@@ -39,7 +39,7 @@ def deep_basins(landscape: NDArray[np.float32], mask: NDArray[np.bool_], min_dep
     sea = np.float32(landscape[mask].min() - 1) if mask.any() else np.float32(0)
     heights = np.where(mask, landscape, sea)
     tops = (heights == ndimage.maximum_filter(heights, size=3)) & mask
-    seeds, n_hills = ndimage.label(tops, structure=np.ones((3, 3)))
+    seeds, n_hills = ndimage.label(tops, structure=np.ones((3,) * landscape.ndim))
     hills: NDArray[np.int32] = watershed(-heights, seeds.astype(np.int32), mask=mask).astype(np.int32)
     if n_hills < 2:
         return hills
@@ -54,10 +54,9 @@ def deep_basins(landscape: NDArray[np.float32], mask: NDArray[np.bool_], min_dep
 def _saddles(hills: NDArray[np.int32], heights: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """(E, 2) neighbouring hills and the (E,) height of the highest pass between them, the highest first."""
     pairs, passes = [], []
-    for first, second in (
-        ((slice(None), slice(None, -1)), (slice(None), slice(1, None))),
-        ((slice(None, -1), slice(None)), (slice(1, None), slice(None))),
-    ):
+    for axis in reversed(range(hills.ndim)):
+        first = (slice(None),) * axis + (slice(None, -1),)
+        second = (slice(None),) * axis + (slice(1, None),)
         one, other = hills[first], hills[second]
         touch = (one != other) & (one > 0) & (other > 0)
         pairs.append(np.sort(np.column_stack([one[touch], other[touch]]).astype(np.int64), axis=1))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,15 +10,25 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from skimage.filters import threshold_otsu
 
-from sjg.pp._foreground import block_mean, fill_holes, intensity_range, local_peak, stabilise, subtract_background
+from sjg.imaging._foreground import (
+    block_mean,
+    fill_holes,
+    intensity_range,
+    local_peak,
+    roundness,
+    stabilise,
+    subtract_background,
+)
+from sjg.imaging._sample import sample_windows
 
 #: diameters looked for
 MIN_DIAMETER_PX = 6.0
 MAX_DIAMETER_PX = 200.0
 #: a blob of diameter d answers a Laplacian of Gaussian of this many d most, as measured on manual masks
 _SIGMA_TO_DIAMETER = 2.26
-#: side of the windows that stand for a large image, and how many there are
-_WINDOW_PX = 768
+#: below this the surface of brightness is a valley (see :func:`roundness`)
+MIN_ROUNDNESS = -0.01
+#: how many of the windows of a large image are judged
 _MAX_WINDOWS = 5
 
 
@@ -30,27 +41,25 @@ def estimate_diameter_px(image: NDArray[Any]) -> float | None:
     Examples
     --------
     >>> import numpy as np
-    >>> from sjg.pp._diameter import estimate_diameter_px
+    >>> from sjg.imaging._diameter import estimate_diameter_px
     >>> y, x = np.mgrid[:200, :200]
     >>> image = sum(np.exp(-((((y - i) ** 2 + (x - j) ** 2) / 10**2) ** 4)) for i in range(30, 200, 50) for j in range(30, 200, 50))
     >>> bool(15 < estimate_diameter_px(image) < 25)
     True
     """
-    found = [diameter for window in _windows(image) if (diameter := _of_window(window)) is not None]
+    return diameter_of_windows(sample_windows(image))
+
+
+def diameter_of_windows(windows: Sequence[NDArray[Any]]) -> float | None:
+    """:func:`estimate_diameter_px` of an image of which only some windows are at hand."""
+    found = [diameter for window in _most_contrast(windows) if (diameter := _of_window(window)) is not None]
     return float(np.median(found)) if found else None
 
 
-def _windows(image: NDArray[Any]) -> list[NDArray[Any]]:
-    """The whole image, or windows spread over the half with most contrast."""
-    if image.size <= 3 * _WINDOW_PX**2:
-        return [image]
-    height, width = image.shape
-    starts = [
-        (row, column)
-        for row in range(0, max(1, height - _WINDOW_PX // 2), _WINDOW_PX)
-        for column in range(0, max(1, width - _WINDOW_PX // 2), _WINDOW_PX)
-    ]
-    windows = [image[row : row + _WINDOW_PX, column : column + _WINDOW_PX] for row, column in starts]
+def _most_contrast(windows: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
+    """A few windows, spread over the half with most contrast."""
+    if len(windows) == 1:
+        return list(windows)
     contrast = [float(np.std(window[::4, ::4].astype(np.float32))) for window in windows]
     order = np.argsort(contrast, kind="stable")[::-1][: max(1, (len(windows) + 1) // 2)]
     chosen = order[np.unique(np.linspace(0, len(order) - 1, min(_MAX_WINDOWS, len(order))).round().astype(int))]
@@ -93,6 +102,8 @@ def _inscribed_diameter(root: NDArray[np.float32], diameter_px: float) -> float 
     """Area-weighted median of the inscribed circles of the foreground, given the scale at which to look for it."""
     signal = subtract_background(root, diameter_px)
     mask = (signal > 0.8 * threshold_otsu(signal)) & (signal > 0.55 * local_peak(signal, diameter_px))
+    # crowded nuclei are told apart by the valleys between them: the foreground alone would be one large blob
+    mask &= roundness(root, diameter_px) > MIN_ROUNDNESS
     mask = ndimage.binary_opening(fill_holes(mask, np.pi / 4 * diameter_px**2))
     depth = ndimage.gaussian_filter(ndimage.distance_transform_edt(mask), 1.0)
     peaks = (depth == ndimage.maximum_filter(depth, size=max(3, int(diameter_px / 2) | 1))) & (depth > 1.5)

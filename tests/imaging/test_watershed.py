@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from skimage.io import imread
 
+from sjg.imaging._watershed import WatershedParameters, watershed_nuclei
 from sjg.metrics import f1_at_iou
-from sjg.pp._watershed import WatershedParameters, watershed_nuclei
 
 
 @pytest.mark.parametrize("diameter_px", [9, 16, 40])

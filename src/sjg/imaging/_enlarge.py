@@ -18,7 +18,7 @@ def enlarge_labels(labels: NDArray[np.int32], factor: int, shape: tuple[int, int
     Examples
     --------
     >>> import numpy as np
-    >>> from sjg.pp._enlarge import enlarge_labels
+    >>> from sjg.imaging._enlarge import enlarge_labels
     >>> enlarge_labels(np.array([[0, 1], [0, 1]], dtype=np.int32), 2, (3, 4)).tolist()
     [[0, 0, 1, 1], [0, 0, 1, 1], [0, 0, 1, 1]]
     """
