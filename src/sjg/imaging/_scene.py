@@ -12,7 +12,15 @@ from scipy import ndimage
 from skimage.filters import threshold_otsu
 
 from sjg.imaging._diameter import MIN_DIAMETER_PX, diameter_of_windows
-from sjg.imaging._foreground import block_mean, coarse_cell, intensity_range, light_smoothing_px, noise_floor, stabilise, subtract_background
+from sjg.imaging._foreground import (
+    block_mean,
+    coarse_cell,
+    intensity_range,
+    light_smoothing_px,
+    noise_floor,
+    stabilise,
+    subtract_background,
+)
 from sjg.imaging._sample import sample_windows
 
 #: thresholds come from about this many pixels

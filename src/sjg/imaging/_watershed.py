@@ -45,6 +45,8 @@ class WatershedParameters:
     local_spread
         Where nuclei crowd out the background, they are brighter than their surroundings (three diameters) less this many standard
         deviations.
+    plain_roundness
+        There they are also at least this round: a slope of the background is bright on one side, but flat.
     roundness_weight
         Weight of the roundness of the brightness (Laplacian of Gaussian at the scale of a nucleus) in the landscape of the seeds, where
         nuclei are crowded.
@@ -70,8 +72,9 @@ class WatershedParameters:
     local_fraction: float = 0.6
     own_fraction: float = 0.55
     local_spread: float = 0.25
+    plain_roundness: float = 0.02
     roundness_weight: float = 5.0
-    crowded_from: float = 0.3
+    crowded_from: float = 0.2
     crowded_over: float = 0.2
     seed_depth: float = 0.1
     brightness_weight: float = 1.0
@@ -171,9 +174,8 @@ def _segment_tile(image: NDArray[np.float32], scene: Scene, parameters: Watershe
     root = stabilise(image, scene.low, scene.high)
     signal = subtract_background(root, diameter)
     shape = roundness(root, diameter)
-    bright = _bright(root, signal, scene, parameters)
     round_enough = shape > MIN_ROUNDNESS
-    crowded = np.clip((crowding(bright & round_enough, diameter) - parameters.crowded_from) / parameters.crowded_over, 0, 1)
+    bright, crowded = _bright(root, signal, shape, scene, parameters)
     relief = np.float32(parameters.roundness_weight) * crowded * shape
     mask = _tidy(bright & round_enough, diameter, parameters)
     landscape, labels = _split(mask, signal, relief, diameter, parameters)
@@ -189,14 +191,25 @@ def _segment_tile(image: NDArray[np.float32], scene: Scene, parameters: Watershe
     return kept
 
 
-def _bright(root: NDArray[np.float32], signal: NDArray[np.float32], scene: Scene, parameters: WatershedParameters) -> NDArray[np.bool_]:
-    """Foreground: what rises above its background, or, where nuclei leave no background to rise from, what is bright at all."""
+def _bright(
+    root: NDArray[np.float32],
+    signal: NDArray[np.float32],
+    shape: NDArray[np.float32],
+    scene: Scene,
+    parameters: WatershedParameters,
+) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
+    """Foreground, and how crowded its surroundings are (0 to 1).
+
+    What rises above its background is foreground; where nuclei leave no background to rise from, what is bright at all.
+    """
     diameter = scene.diameter_px
     rising = (signal > scene.contrast) & (signal > parameters.local_fraction * local_peak(signal, diameter))
     smooth = ndimage.gaussian_filter(root, light_smoothing_px(diameter))
     mean, spread = local_spread(root, diameter)
     plain = (smooth > max(scene.level, scene.noise)) & (smooth > mean - parameters.local_spread * spread)
-    return rising | plain
+    plain &= shape > parameters.plain_roundness
+    crowded = (crowding(rising | plain, diameter) - parameters.crowded_from) / parameters.crowded_over
+    return rising | (plain & (crowded > 0)), np.clip(crowded, 0, 1)
 
 
 def _tidy(mask: NDArray[np.bool_], diameter_px: float, parameters: WatershedParameters) -> NDArray[np.bool_]:
