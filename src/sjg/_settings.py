@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +12,8 @@ from pathlib import Path
 DATA_DIR_VARIABLE = "SJG_DATA_DIR"
 #: folder for downloads
 CACHE_DIR_VARIABLE = "SJG_CACHE_DIR"
+#: folder for working files
+SCRATCH_DIR_VARIABLE = "SJG_SCRATCH_DIR"
 
 
 def _existing_folder(value: str | os.PathLike[str], source: str) -> Path:
@@ -38,6 +41,7 @@ class Settings:
     def __init__(self) -> None:
         self._data_dir: Path | None = None
         self._cache_dir: Path | None = None
+        self._scratch_dir: Path | None = None
 
     @property
     def data_dir(self) -> Path | None:
@@ -71,9 +75,30 @@ class Settings:
             raise ValueError(msg)
         self._cache_dir = folder
 
+    @property
+    def scratch_dir(self) -> Path:
+        """Folder for working files of large data (``SJG_SCRATCH_DIR``, else the system's temporary folder); it must exist.
+
+        Best on a fast local disk; a temporary folder that lives in memory (``tmpfs``) saves none.
+        """
+        if self._scratch_dir is not None:
+            return self._scratch_dir
+        value = os.environ.get(SCRATCH_DIR_VARIABLE)
+        if value:
+            return _existing_folder(value, f"The environment variable {SCRATCH_DIR_VARIABLE}")
+        return Path(tempfile.gettempdir())
+
+    @scratch_dir.setter
+    def scratch_dir(self, value: str | os.PathLike[str] | None) -> None:
+        self._scratch_dir = None if value is None else _existing_folder(value, "settings.scratch_dir")
+
     @contextmanager
     def override(
-        self, *, data_dir: str | os.PathLike[str] | None = None, cache_dir: str | os.PathLike[str] | None = None
+        self,
+        *,
+        data_dir: str | os.PathLike[str] | None = None,
+        cache_dir: str | os.PathLike[str] | None = None,
+        scratch_dir: str | os.PathLike[str] | None = None,
     ) -> Iterator[Settings]:
         """Use other folders inside a ``with`` block.
 
@@ -83,6 +108,8 @@ class Settings:
             Replaces :attr:`data_dir`; None leaves it.
         cache_dir
             Replaces :attr:`cache_dir`; None leaves it.
+        scratch_dir
+            Replaces :attr:`scratch_dir`; None leaves it.
 
         Yields
         ------
@@ -94,18 +121,20 @@ class Settings:
         ValueError
             A folder that cannot be used.
         """
-        before = self._data_dir, self._cache_dir
+        before = self._data_dir, self._cache_dir, self._scratch_dir
         try:
             if data_dir is not None:
                 self.data_dir = data_dir
             if cache_dir is not None:
                 self.cache_dir = cache_dir
+            if scratch_dir is not None:
+                self.scratch_dir = scratch_dir
             yield self
         finally:
-            self._data_dir, self._cache_dir = before
+            self._data_dir, self._cache_dir, self._scratch_dir = before
 
     def __repr__(self) -> str:
-        return f"Settings(data_dir={self.data_dir!r}, cache_dir={self.cache_dir!r})"
+        return f"Settings(data_dir={self.data_dir!r}, cache_dir={self.cache_dir!r}, scratch_dir={self.scratch_dir!r})"
 
 
 #: the settings of this process

@@ -18,7 +18,7 @@ PARAMETERS = Parameters(channels=(4, 8), n_embedding=4, n_features=3, n_hidden=8
 @pytest.fixture(scope="module")
 def setting(planted):
     tissue = Tissue(planted.molecules, planted.nuclei, PARAMETERS)
-    state = initial_state(planted.molecules, tissue.nucleus_of, tissue.nuclei, planted.types, PARAMETERS, device=torch.device("cpu"))
+    state = initial_state(tissue.molecules, tissue.nucleus_of, tissue.nuclei, planted.types, PARAMETERS, device=torch.device("cpu"))
     torch.manual_seed(0)
     model = CompetitionModel(12, 3, PARAMETERS, radius_px=tissue.radius_px, density=tissue.density, log_profiles=state.log_profiles.T)
     window = Window(8, 8, 48, 64)
@@ -63,7 +63,7 @@ def test_beyond_reach_only_background_is_left(planted):
     lone = np.where(planted.nuclei == 1, 1, 0).astype(np.int32)
     tissue = Tissue(planted.molecules, lone, parameters)
     types = planted.types.__class__(planted.types.names, planted.types.initial[:1], planted.types.confidence[:1], planted.types.profiles)
-    state = initial_state(planted.molecules, tissue.nucleus_of, tissue.nuclei, types, parameters, device=torch.device("cpu"))
+    state = initial_state(tissue.molecules, tissue.nucleus_of, tissue.nuclei, types, parameters, device=torch.device("cpu"))
     model = CompetitionModel(12, 3, parameters, radius_px=tissue.radius_px, density=tissue.density)
     window = Window(0, 0, 96, 96)
     points = tissue.points(np.array([[80.5, 80.5]]), window)

@@ -74,7 +74,7 @@ def test_interrupted_run_continues_bit_for_bit(planted, tmp_path):
             raise Stop
 
     with pytest.raises(Stop):
-        _run(planted, SMALL.replace(n_rounds=3, steps_per_round=10), checkpoint_dir=tmp_path, on_progress=interrupt)
+        _run(planted, SMALL.replace(n_rounds=3, steps_per_round=10), checkpoint_dir=tmp_path, checkpoint_interval=4, on_progress=interrupt)
     resumed = _run(planted, SMALL.replace(n_rounds=3, steps_per_round=10), checkpoint_dir=tmp_path, resume=True)
     np.testing.assert_array_equal(resumed.labels, whole.labels)
     np.testing.assert_array_equal(resumed.molecule_confidence, whole.molecule_confidence)
@@ -84,7 +84,7 @@ def test_interrupted_run_continues_bit_for_bit(planted, tmp_path):
 
 def test_checkpoints_of_other_runs_and_damaged_ones_are_refused(planted, tmp_path):
     short = SMALL.replace(n_rounds=1, steps_per_round=2)
-    with pytest.raises(CheckpointError, match="holds no"):
+    with pytest.raises(CheckpointError, match="holds no checkpoint"):
         _run(planted, short, checkpoint_dir=tmp_path, resume=True)
     _run(planted, short, checkpoint_dir=tmp_path)
     with pytest.raises(CheckpointError, match="other data, parameters or random_state"):

@@ -16,7 +16,7 @@ from sjg.training._tissue import Tissue
 @pytest.fixture
 def state(planted):
     tissue = Tissue(planted.molecules, planted.nuclei, Parameters())
-    return initial_state(planted.molecules, tissue.nucleus_of, tissue.nuclei, planted.types, Parameters(), device=torch.device("cpu"))
+    return initial_state(tissue.molecules, tissue.nucleus_of, tissue.nuclei, planted.types, Parameters(), device=torch.device("cpu"))
 
 
 def _true_evidence(state, planted):
@@ -35,7 +35,7 @@ def test_wrong_types_are_corrected_and_switched_off_they_stay(planted, state):
     wrong = (planted.true_type + 1) % 3
     types = planted.types.__class__(planted.types.names, wrong, planted.types.confidence, planted.types.profiles)
     tissue = Tissue(planted.molecules, planted.nuclei, Parameters())
-    start = initial_state(planted.molecules, tissue.nucleus_of, tissue.nuclei, types, Parameters(), device=torch.device("cpu"))
+    start = initial_state(tissue.molecules, tissue.nucleus_of, tissue.nuclei, types, Parameters(), device=torch.device("cpu"))
     revised = revise(start, _true_evidence(start, planted), Parameters())
     np.testing.assert_array_equal(revised.posterior.argmax(1).numpy(), planted.true_type)
     kept = revise(start, _true_evidence(start, planted), Parameters(revise_types=False))

@@ -23,7 +23,11 @@ def test_index_equals_brute_force(y0, x0, height, width, seed):
     yx = rng.uniform(0, [150, 210], (300, 2)).astype(np.float32)
     molecules = Molecules(yx, np.zeros(300, np.int32), ("g",))
     window = Window(y0, x0, height, width)
-    found = np.sort(MoleculeIndex(molecules, (150, 210)).inside(window))
+    index = MoleculeIndex(molecules, (150, 210))
+    np.testing.assert_array_equal(index.molecules.yx_px[index.place], yx)
+    given_order = index.as_given(np.arange(300))
+    np.testing.assert_array_equal(index.molecules.yx_px, yx[np.argsort(given_order)])
+    found = np.sort(np.argsort(given_order)[index.inside(window)])
     inside = (yx[:, 0] >= y0) & (yx[:, 0] < y0 + height) & (yx[:, 1] >= x0) & (yx[:, 1] < x0 + width)
     np.testing.assert_array_equal(found, np.flatnonzero(inside))
 

@@ -1,5 +1,6 @@
 """Errors, types, random states: what every layer may use."""
 
+from sjg.core.buckets import Buckets, parts
 from sjg.core.errors import (
     AmbiguousElementError,
     CheckpointError,
@@ -8,13 +9,16 @@ from sjg.core.errors import (
     ExistingElementError,
     InputError,
     MissingElementError,
+    ScratchError,
     SjgError,
 )
 from sjg.core.random import generator
+from sjg.core.scratch import flush, release, scratch_zeros
 from sjg.core.types import CellTypes, Grid, Molecules, Segmentation
 
 __all__ = [
     "AmbiguousElementError",
+    "Buckets",
     "CellTypes",
     "CheckpointError",
     "DependencyError",
@@ -24,7 +28,12 @@ __all__ = [
     "InputError",
     "MissingElementError",
     "Molecules",
+    "ScratchError",
     "Segmentation",
     "SjgError",
+    "flush",
     "generator",
+    "parts",
+    "release",
+    "scratch_zeros",
 ]

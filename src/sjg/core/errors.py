@@ -34,5 +34,9 @@ class CheckpointError(SjgError, RuntimeError):
     """A checkpoint is missing, damaged or belongs to another run."""
 
 
+class ScratchError(SjgError, OSError):
+    """There is no room for working files, or their folder cannot be written."""
+
+
 class DependencyError(SjgError, ImportError):
     """An optional package is not installed; the message says how to install it."""

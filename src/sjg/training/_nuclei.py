@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from sjg.core import InputError
+from sjg.core import InputError, release
 
 _N_ANGLES = 32
 #: candidates are the nearest by boundary among this many times as many nearest by centre
 _OVERSAMPLE = 2
+#: rows of labels looked at together, to bound the memory
+_STRIP_PX = 512
 
 
 @dataclass(frozen=True)
@@ -51,24 +54,34 @@ def measure_nuclei(labels: NDArray[np.integer]) -> Nuclei:
     labels
         (H, W) integer, 0 = no nucleus.
     """
-    y, x = np.nonzero(labels)
-    index = labels[y, x].astype(np.int64) - 1
-    if len(index) == 0:
+    n = max((int(labels[top : top + _STRIP_PX].max(initial=0)) for top in range(0, labels.shape[0], _STRIP_PX)), default=0)
+    if n == 0:
         raise InputError("The nuclei labels hold no nucleus; segment nuclei first (sjg.pp.segment_nuclei).")
-    n = int(index.max()) + 1
-    area = np.bincount(index, minlength=n)
+    area, moment = np.zeros(n), np.zeros((n, 2))
+    for y, x, index in _pixels(labels):
+        area += np.bincount(index, minlength=n)
+        moment += np.stack([np.bincount(index, y, n), np.bincount(index, x, n)], 1)
     if (area == 0).any():
         raise InputError(f"Nucleus {int(np.flatnonzero(area == 0)[0]) + 1} has no pixel; renumber the labels from 1 without gaps.")
-    centre = np.stack([np.bincount(index, y + 0.5, n), np.bincount(index, x + 0.5, n)], 1) / area[:, None]
+    centre = moment / area[:, None]
     radius = np.sqrt(area / np.pi)
-    dy, dx = y + 0.5 - centre[index, 0], x + 0.5 - centre[index, 1]
-    sector = _sector(dy, dx).astype(np.int64) % _N_ANGLES
     outline = np.zeros((n, _N_ANGLES))
-    np.maximum.at(outline, (index, sector), np.hypot(dy, dx))
+    for y, x, index in _pixels(labels):
+        dy, dx = y - centre[index, 0], x - centre[index, 1]
+        np.maximum.at(outline, (index, _sector(dy, dx).astype(np.int64) % _N_ANGLES), np.hypot(dy, dx))
+    release(labels)
     # Small nuclei leave directions without a pixel centre.
     outline = np.where(outline > 0, outline + 0.5, radius[:, None])
     outline = (np.roll(outline, 1, 1) + 2 * outline + np.roll(outline, -1, 1)) / 4
     return Nuclei(centre, radius, outline, cKDTree(centre))
+
+
+def _pixels(labels: NDArray[np.integer]) -> Iterator[tuple[NDArray[np.floating], NDArray[np.floating], NDArray[np.int64]]]:
+    """Centres (y, x) of the pixels in nuclei and their nuclei from 0, strip by strip."""
+    for top in range(0, labels.shape[0], _STRIP_PX):
+        strip = labels[top : top + _STRIP_PX]
+        y, x = np.nonzero(strip)
+        yield y + (top + 0.5), x + 0.5, strip[y, x].astype(np.int64) - 1
 
 
 def nearest_candidates(

@@ -7,49 +7,64 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
 from torch import Tensor
 
+from sjg.core import Buckets, release, scratch_zeros
 from sjg.training._likelihood import gene_probability
 from sjg.training._state import CellState
 
 #: counts that the type is worth against the cell's own molecules; the best by leave-one-out is taken
 _STRENGTHS = (20.0, 40.0, 80.0, 160.0, 320.0, 640.0, 1e6)
+#: molecules on which that is decided, in runs of neighbours
 _SAMPLE = 200_000
+_SAMPLE_RUN = 1_000
 
 
 @dataclass(frozen=True)
 class OwnProfiles:
-    """Counts of each cell and the weight of its type against them.
+    """Genes of the molecules of each cell and the weight of its type against them.
 
     Parameters
     ----------
-    counts
-        (n, G) molecules of each cell in an earlier pass.
-    totals
-        (n,) their sums.
+    gene
+        Genes of the molecules that had no cell in an earlier pass, then of those of cell 1, of cell 2, ...
+    starts
+        (n + 2,) where each of these groups starts.
     cell
         (N,) cell that each molecule had in that pass, 0 = none; a molecule never testifies for itself.
     strength
         Counts that the type's profile is worth.
     """
 
-    counts: csr_array
-    totals: NDArray[np.float32]
+    gene: NDArray[np.int32]
+    starts: NDArray[np.int64]
     cell: NDArray[np.int32]
     strength: float
 
     def probability(self, state: CellState, candidate: NDArray[np.int64], gene: NDArray[np.integer], molecule: NDArray[np.int64]) -> Tensor:
         """(P, M) leave-one-out probability of each molecule's gene under each candidate cell."""
+        return _mixed(self.strength, *self.counts(state, candidate, gene, molecule))
+
+    def counts(
+        self, state: CellState, candidate: NDArray[np.int64], gene: NDArray[np.integer], molecule: NDArray[np.int64]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """(P, M) probability by type, count of the gene in the cell and count of all genes, without the molecule itself."""
         device = state.density.device
         by_type = gene_probability(state, torch.as_tensor(candidate, device=device), torch.as_tensor(gene, dtype=torch.long, device=device))
-        flat = candidate.reshape(-1)
-        found = np.asarray(self.counts[flat, np.repeat(gene, candidate.shape[1])]).reshape(candidate.shape)
+        cells, local = np.unique(candidate, return_inverse=True)
+        local = local.reshape(candidate.shape)
+        total = self.starts[cells + 2] - self.starts[cells + 1]
+        n_genes = state.profiles.shape[1]
+        # The cells that meet in one place are few: their counts are a small dense table.
+        of_cells = np.concatenate([self.gene[self.starts[c + 1] : self.starts[c + 2]] for c in cells] or [self.gene[:0]])
+        table = np.bincount(np.repeat(np.arange(len(cells)), total) * n_genes + of_cells, minlength=len(cells) * n_genes)
         itself = candidate + 1 == self.cell[molecule][:, None]
-        own = torch.as_tensor(found - itself, dtype=torch.float32, device=device)
-        total = torch.as_tensor(self.totals[candidate] - itself, dtype=torch.float32, device=device)
-        mixed: Tensor = (self.strength * by_type + own) / (self.strength + total)
-        return mixed
+        own = table[local * n_genes + np.asarray(gene)[:, None]] - itself
+        return (
+            by_type,
+            torch.as_tensor(own, dtype=torch.float32, device=device),
+            torch.as_tensor(total[local] - itself, dtype=torch.float32, device=device),
+        )
 
 
 def fit_own_profiles(state: CellState, cell: NDArray[np.int32], gene: NDArray[np.int32], *, rng: np.random.Generator) -> OwnProfiles | None:
@@ -60,24 +75,36 @@ def fit_own_profiles(state: CellState, cell: NDArray[np.int32], gene: NDArray[np
     state
         Estimates of the cells.
     cell, gene
-        (N,) cell (0 = none) and gene of each molecule.
+        (N,) cell (0 = none) and gene of each molecule; neighbours in the tissue are best near each other in these arrays.
     rng
         Draws the molecules on which the strength is chosen.
     """
-    assigned = np.flatnonzero(cell > 0)
-    if len(assigned) == 0:
+    n_molecules, n_cells = len(cell), len(state.density)
+    buckets = Buckets(lambda rows: cell[rows], n_molecules, n_cells + 1)
+    if buckets.starts[1] == n_molecules:
         return None
-    n, n_genes = len(state.density), state.profiles.shape[1]
-    ones = np.ones(len(assigned), np.float32)
-    counts = csr_array((ones, (cell[assigned] - 1, gene[assigned])), shape=(n, n_genes))
-    counts.sum_duplicates()
-    totals = np.asarray(counts.sum(1), np.float32).ravel()
-    sample = assigned if len(assigned) <= _SAMPLE else np.sort(rng.choice(assigned, _SAMPLE, replace=False))
-    best, best_score = _STRENGTHS[-1], -np.inf
-    for strength in _STRENGTHS:
-        own = OwnProfiles(counts, totals, cell, strength)
-        probability = own.probability(state, cell[sample][:, None].astype(np.int64) - 1, gene[sample], sample)
-        score = float(torch.log(probability.clamp(min=1e-12)).sum())
-        if score > best_score:
-            best, best_score = strength, score
-    return OwnProfiles(counts, totals, cell, best)
+    by_cell = scratch_zeros(n_molecules, np.int32)
+    for rows, place in buckets.places():
+        by_cell[place] = gene[rows]
+    own = OwnProfiles(by_cell, buckets.starts, cell, _STRENGTHS[-1])
+    score = np.zeros(len(_STRENGTHS))
+    for run in _sample(n_molecules, rng):
+        molecule = run[cell[run] > 0]
+        if len(molecule) == 0:
+            continue
+        found = own.counts(state, cell[molecule][:, None].astype(np.int64) - 1, gene[molecule], molecule)
+        score += [float(torch.log(_mixed(s, *found).clamp(min=1e-12)).double().sum()) for s in _STRENGTHS]
+    release(by_cell, cell, gene)
+    return OwnProfiles(by_cell, buckets.starts, cell, _STRENGTHS[int(score.argmax())])
+
+
+def _mixed(strength: float, by_type: Tensor, own: Tensor, total: Tensor) -> Tensor:
+    return (strength * by_type + own) / (strength + total)
+
+
+def _sample(n: int, rng: np.random.Generator) -> list[NDArray[np.int64]]:
+    """Runs of molecules: all of them where they are few."""
+    starts = np.arange(0, n, _SAMPLE_RUN)
+    if n > _SAMPLE:
+        starts = np.sort(rng.choice(starts, _SAMPLE // _SAMPLE_RUN, replace=False))
+    return [np.arange(start, min(start + _SAMPLE_RUN, n)) for start in starts.tolist()]

@@ -18,7 +18,10 @@ class Parameters:
     n_rounds
         Rounds of self-training; types, profiles and densities are re-estimated between them.
     steps_per_round
-        Patches seen in a round (at most; small tissue is seen several times, large tissue in part).
+        Steps of gradient descent in a round.
+    patches_per_step
+        Patches whose gradients are averaged in a step (small tissue is seen several times, large tissue in part). With several
+        processes they are shared out, so that at least as many as processes are worth while.
     patch_size_px, halo_px
         Side of a training patch and the margin around it that only feeds the network.
     tile_size_px
@@ -75,6 +78,7 @@ class Parameters:
 
     n_rounds: int = 3
     steps_per_round: int = 150
+    patches_per_step: int = 1
     patch_size_px: int = 192
     halo_px: int = 24
     tile_size_px: int = 256

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
+from lightning_fabric import Fabric
 from numpy.typing import NDArray
 
+from sjg.core import release, scratch_zeros
+from sjg.training._fabric import share_of, sum_arrays, sum_over_ranks
 from sjg.training._likelihood import molecule_rates
 from sjg.training._model import CompetitionModel
 from sjg.training._own_profiles import OwnProfiles
@@ -19,11 +23,29 @@ from sjg.training._windows import Window, tiles
 
 #: points evaluated at once
 _CHUNK = 16384
+#: tiles after which the memory of memory-mapped arrays is given back
+_RELEASE_TILES = 8
+
+#: makes an array of zeros: name, shape, type
+ArrayFactory = Callable[[str, tuple[int, ...], np.dtype], NDArray[Any]]
+
+
+def _scratch(name: str, shape: tuple[int, ...], dtype: np.dtype) -> NDArray[Any]:
+    return scratch_zeros(shape, dtype)
+
+
+def fold_of(molecule: NDArray[np.int64], seed: int, n_folds: int) -> NDArray[np.int64]:
+    """Fold of each molecule, at random but from its index alone: nothing to store, and the same in every process."""
+    # SplitMix64; the product wraps round
+    x = molecule.astype(np.uint64) + np.uint64(seed * 0x9E3779B97F4A7C15 % 2**64)
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        x = (x ^ (x >> np.uint64(shift))) * np.uint64(factor)
+    return ((x ^ (x >> np.uint64(31))) % np.uint64(n_folds)).astype(np.int64)
 
 
 @dataclass
 class Prediction:
-    """Result of a pass.
+    """Result of a pass; zeros until its tiles are done.
 
     Parameters
     ----------
@@ -32,9 +54,11 @@ class Prediction:
     confidence
         (H, W) float16 posterior of the winner, None likewise.
     cell, cell_confidence
-        (N,) cell of each molecule (0 = none) and its posterior.
+        (N,) cell of each of the tissue's molecules (0 = none) and its posterior.
     evidence
         Statistics for the next M step.
+    n_done
+        Tiles done by this process.
     """
 
     labels: NDArray[np.int32] | None
@@ -42,6 +66,40 @@ class Prediction:
     cell: NDArray[np.int32]
     cell_confidence: NDArray[np.float32]
     evidence: Evidence
+    n_done: int = 0
+
+    @classmethod
+    def empty(cls, tissue: Tissue, state: CellState, *, pixels: bool, array: ArrayFactory = _scratch) -> Prediction:
+        """Before the first tile.
+
+        Parameters
+        ----------
+        tissue, state
+            What will be predicted.
+        pixels
+            False for a pass over molecules and a sample of pixels only (for another M step).
+        array
+            Makes the arrays: name, shape, type.
+        """
+        n = len(tissue.molecules)
+        return cls(
+            labels=array("labels", tissue.shape, np.dtype(np.int32)) if pixels else None,
+            confidence=array("confidence", tissue.shape, np.dtype(np.float16)) if pixels else None,
+            cell=array("cell", (n,), np.dtype(np.int32)),
+            cell_confidence=array("cell_confidence", (n,), np.dtype(np.float32)),
+            evidence=Evidence.empty(state),
+        )
+
+    def clear(self) -> None:
+        """Start again."""
+        for array in self.arrays():
+            if array is not None and array.size:
+                array[...] = 0
+        self.n_done = 0
+
+    def arrays(self) -> list[NDArray | None]:
+        """All arrays."""
+        return [self.labels, self.confidence, self.cell, self.cell_confidence]
 
 
 def predict(
@@ -50,14 +108,16 @@ def predict(
     state: CellState,
     parameters: Parameters,
     *,
-    rng: np.random.Generator,
-    pixels: bool = True,
+    into: Prediction,
+    seed: int,
+    fabric: Fabric,
     own: OwnProfiles | None = None,
     on_tile: Callable[[int, int], None] | None = None,
 ) -> Prediction:
-    """Predict tile by tile.
+    """Predict tile by tile, each process its share of the tiles.
 
     Molecules are split into folds; each fold is assigned from an input that holds the others, and pixels take the mean over the folds.
+    What a tile gives depends on nothing but the arguments and its place, so that a pass may stop after any tile and go on later.
 
     Parameters
     ----------
@@ -69,28 +129,45 @@ def predict(
         Estimates of the cells.
     parameters
         Settings.
-    rng
-        Draws the folds of the molecules.
-    pixels
-        False evaluates molecules and a sample of pixels only (for another M step).
+    into
+        Where results go; tiles done there already are left out.
+    seed
+        Of the folds of the molecules and the sample of pixels.
+    fabric
+        Device and processes.
     own
         Profiles of single cells for the assignment of molecules; None takes those of their types.
     on_tile
-        Called with the number of tiles done and in all.
+        Called with the number of tiles done by this process and of those that it has to do.
+
+    Returns
+    -------
+    Prediction
+        `into`, complete; the same in all processes.
     """
     model.eval()
-    run = _Pass(model, tissue, state, parameters, rng=rng, pixels=pixels, own=own)
+    run = _Pass(model, tissue, state, parameters, prediction=into, seed=seed, own=own)
     windows = list(tiles(tissue.shape, parameters.tile_size_px))
-    for done, window in enumerate(windows):
-        run.tile(window)
+    mine = share_of(fabric, len(windows))
+    for number in mine[into.n_done :]:
+        run.tile(windows[number], np.random.default_rng([seed, number]))
+        into.n_done += 1
+        if into.n_done % _RELEASE_TILES == 0:
+            release(*into.arrays())
+            tissue.release()
         if on_tile is not None:
-            on_tile(done + 1, len(windows))
+            on_tile(into.n_done, len(mine))
     model.train()
-    return run.prediction
+    sum_arrays(fabric, *into.arrays())
+    sum_over_ranks(fabric, into.evidence)
+    into.evidence.exposure.fill_(1.0)
+    release(*into.arrays())
+    tissue.release()
+    return into
 
 
 class _Pass:
-    """The state of one pass."""
+    """What the tiles of a pass share."""
 
     def __init__(
         self,
@@ -99,53 +176,51 @@ class _Pass:
         state: CellState,
         parameters: Parameters,
         *,
-        rng: np.random.Generator,
-        pixels: bool,
+        prediction: Prediction,
+        seed: int,
         own: OwnProfiles | None,
     ) -> None:
-        self.model, self.tissue, self.state, self.parameters, self.rng, self.own = model, tissue, state, parameters, rng, own
-        n = len(tissue.molecules)
-        self.fold = rng.integers(0, parameters.n_folds, n).astype(np.uint8)
-        evidence = Evidence.empty(state)
-        evidence.exposure += 1.0
-        self.prediction = Prediction(
-            labels=tissue.labels.astype(np.int32) if pixels else None,
-            confidence=np.ones(tissue.shape, np.float16) if pixels else None,
-            cell=np.zeros(n, np.int32),
-            cell_confidence=np.ones(n, np.float32),
-            evidence=evidence,
-        )
+        self.model, self.tissue, self.state, self.parameters, self.own = model, tissue, state, parameters, own
+        self.prediction, self.seed = prediction, seed
 
     @torch.no_grad()
-    def tile(self, window: Window) -> None:
+    def tile(self, window: Window, rng: np.random.Generator) -> None:
         """Predict one tile."""
-        tissue, evidence = self.tissue, self.prediction.evidence
+        tissue, evidence, prediction = self.tissue, self.prediction.evidence, self.prediction
         inside = tissue.molecules_in(window)
+        prediction.cell_confidence[inside] = 1.0
+        if prediction.confidence is not None:
+            window.of(prediction.confidence)[:] = 1.0
         if not tissue.nuclei_near(window):
             gene = torch.as_tensor(tissue.molecules.gene[inside], dtype=torch.long, device=evidence.noise.device)
             evidence.noise.index_add_(0, gene, torch.ones_like(gene, dtype=evidence.noise.dtype))
             return
+        nuclei = window.of(tissue.labels)
+        if prediction.labels is not None:
+            window.of(prediction.labels)[:] = nuclei
         halo = window.grown(self.parameters.halo_px)
         near = tissue.molecules_in(halo)
-        grid, weight = self._pixels(window)
+        grid, weight = self._pixels(window, rng)
         if len(inside) + len(grid):
             pixel_points = tissue.points(grid + 0.5, halo)
             molecule_points = tissue.points(tissue.molecules.yx_px[inside], halo)
             mean = self._folds(halo, near, inside, molecule_points, pixel_points)
             self._add_area(pixel_points, mean * weight)
             self._write(grid, pixel_points, mean)
-        nuclei = window.cut(tissue.labels)
-        area = np.bincount(nuclei[nuclei > 0] - 1, minlength=len(evidence.area)).astype(np.float32)
-        evidence.area += torch.as_tensor(area, device=evidence.area.device)
+        own, area = np.unique(nuclei[nuclei > 0] - 1, return_counts=True)
+        device = evidence.area.device
+        evidence.area.index_add_(
+            0, torch.as_tensor(own, dtype=torch.long, device=device), torch.as_tensor(area.astype(np.float32), device=device)
+        )
 
-    def _pixels(self, window: Window) -> tuple[NDArray[np.int64], float]:
+    def _pixels(self, window: Window, rng: np.random.Generator) -> tuple[NDArray[np.int64], float]:
         """Pixels outside nuclei to evaluate, and the area that each stands for."""
         y, x = np.nonzero(self.tissue.reachable(window))
         weight = 1.0
         n = self.parameters.points_per_patch
         if self.prediction.labels is None and len(y) > n:
             weight = len(y) / n
-            chosen = self.rng.choice(len(y), n, replace=False)
+            chosen = rng.choice(len(y), n, replace=False)
             y, x = y[chosen], x[chosen]
         return np.stack([y + window.y0, x + window.x0], 1), weight
 
@@ -156,10 +231,11 @@ class _Pass:
         n_folds = self.parameters.n_folds
         context = self.tissue.context(halo)
         total = np.zeros((len(pixel_points), self.parameters.n_candidates + 1), np.float32)
+        fold_of_near, fold_of_inside = fold_of(near, self.seed, n_folds), fold_of(inside, self.seed, n_folds)
         for fold in range(n_folds):
-            seen = near[self.fold[near] != fold] if n_folds > 1 else near
+            seen = near[fold_of_near != fold] if n_folds > 1 else near
             fraction = 1 - 1 / n_folds if n_folds > 1 else 1.0
-            mine = np.flatnonzero(self.fold[inside] == fold)
+            mine = np.flatnonzero(fold_of_inside == fold)
             points = Points.join(molecule_points[mine], pixel_points)
             if len(points) == 0:
                 continue

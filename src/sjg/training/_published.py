@@ -65,6 +65,7 @@ def segment_published(
     report = on_progress or (lambda record: None)
     tissue = Tissue(molecules, nuclei_labels, parameters)
     trainer = make_trainer(tissue, types, parameters, fabric, random_state)
+    rng = generator(random_state, 1)
     model: CompetitionModel = trainer.model.module
     code = np.where(types.initial >= 0, types.initial, 0)
     instance_type = np.concatenate([[0], code + 1]).astype(np.int64)
@@ -72,23 +73,23 @@ def segment_published(
     history = []
     for epoch in range(parameters.n_rounds):
         _set_learning_rate(trainer, parameters.learning_rate)
-        losses = _train_epoch(trainer, labels, instance_type, parameters)
+        losses = _train_epoch(trainer, labels, instance_type, parameters, rng)
         if epoch > 0:
             since = epoch - parameters.attribution_epoch
             gated = parameters.attribution_gate != "none" and since >= 0 and since % parameters.attribution_interval == 0
-            labels = _update_labels(model, tissue, trainer, labels, instance_type, parameters, gated=gated, rng=trainer.rng)
-        assigned = float((_cell_of(molecules, labels) > 0).mean())
+            labels = _update_labels(model, tissue, trainer, labels, instance_type, parameters, gated=gated, rng=rng)
+        assigned = float((_cell_of(tissue.molecules, labels) > 0).mean())
         history.append({"epoch": epoch + 1, "loss": float(np.mean(losses)), "fraction_assigned": assigned})
         report({"phase": "training", "done": epoch + 1, "total": parameters.n_rounds, **history[-1]})
     model.requires_grad_(False)
-    cell = _cell_of(molecules, labels)
+    cell = _cell_of(tissue.molecules, labels)
     confidence = _confidence(model, tissue, trainer, cell, instance_type, parameters)
     report({"phase": "genes", "done": 0, "total": 1})
     importance = gene_importance(model, tissue, trainer.state, parameters, rng=generator(random_state, 4))
     return Segmentation(
         labels=labels.astype(np.int32),
-        molecule_cell=cell,
-        molecule_confidence=confidence,
+        molecule_cell=tissue.as_given(cell),
+        molecule_confidence=tissue.as_given(confidence),
         cell_type=code.astype(np.int32),
         cell_type_confidence=np.asarray(types.confidence, np.float32),
         type_names=types.names,
@@ -100,13 +101,17 @@ def segment_published(
 
 
 def _train_epoch(
-    trainer: Trainer, labels: NDArray[np.int32], instance_type: NDArray[np.int64], parameters: PublishedParameters
+    trainer: Trainer,
+    labels: NDArray[np.int32],
+    instance_type: NDArray[np.int64],
+    parameters: PublishedParameters,
+    rng: np.random.Generator,
 ) -> list[float]:
     """Every patch once, in random order; returns the losses."""
     tissue, model = trainer.tissue, trainer.model.module
     side = min(parameters.patch_size_px, *tissue.shape)
     starts = [Window(min(w.y0, tissue.shape[0] - side), min(w.x0, tissue.shape[1] - side), side, side) for w in tiles(tissue.shape, side)]
-    order = trainer.rng.permutation(len(starts))
+    order = rng.permutation(len(starts))
     device = trainer.fabric.device
     losses = []
     for first in range(0, len(order), parameters.batch_size):

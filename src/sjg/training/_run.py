@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,20 +12,23 @@ import torch
 from lightning_fabric import Fabric
 from numpy.typing import NDArray
 
-from sjg.core import CellTypes, InputError, Molecules, Segmentation, generator
+from sjg.core import CellTypes, CheckpointError, InputError, Molecules, Segmentation, flush, generator, parts, scratch_zeros
 from sjg.labels import fill_holes, keep_connected, smooth_outlines
-from sjg.training._checkpoint import fingerprint, load_checkpoint, save_checkpoint
+from sjg.training._checkpoint import Checkpoints, fingerprint
 from sjg.training._importance import gene_importance
 from sjg.training._model import NOISE_FRACTION, CompetitionModel
 from sjg.training._network_store import store_model
-from sjg.training._own_profiles import fit_own_profiles
+from sjg.training._own_profiles import OwnProfiles, fit_own_profiles
 from sjg.training._parameters import Parameters
 from sjg.training._predict import Prediction, predict
-from sjg.training._state import initial_state, revise
+from sjg.training._snapshot import digest, evidence_tensors, restore, snapshot
+from sjg.training._state import CellState, Evidence, initial_state, revise
 from sjg.training._tissue import Tissue
 from sjg.training._trainer import Trainer
 
 _MAX_NOISE_OUTSIDE = 0.5
+_TRAINING = "checkpoint"
+_PHASES = ("types", "cells")
 
 OnProgress = Callable[[dict[str, Any]], None]
 
@@ -38,6 +42,7 @@ def segment_tissue(
     fabric: Fabric,
     random_state: int = 0,
     checkpoint_dir: Path | None = None,
+    checkpoint_interval: int = 50,
     resume: bool = False,
     restrict_to_mask: bool = False,
     on_progress: OnProgress | None = None,
@@ -55,11 +60,13 @@ def segment_tissue(
     parameters
         Settings, see :data:`sjg.training.PRESETS`.
     fabric
-        Device and precision, launched.
+        Device and processes, launched.
     random_state
         Seed of everything random.
     checkpoint_dir
-        Folder for checkpoints, one per round; None writes none.
+        Folder for checkpoints; None writes none.
+    checkpoint_interval
+        Steps of training, and tiles of prediction, between two checkpoints: what an interruption costs at most.
     resume
         Continue from the checkpoint there.
     restrict_to_mask
@@ -75,28 +82,28 @@ def segment_tissue(
     Raises
     ------
     CheckpointError
-        See :func:`load_checkpoint`.
+        A checkpoint cannot be written, is missing where `resume` is asked for, is damaged or belongs to another run.
+    SystemExit
+        SIGTERM has come; a checkpoint was written first.
     """
     report = on_progress or (lambda record: None)
     tissue = Tissue(molecules, nuclei_labels, parameters)
     trainer = make_trainer(tissue, types, parameters, fabric, random_state)
     run = "" if checkpoint_dir is None else fingerprint(molecules, nuclei_labels, types, parameters, random_state)
-    history: list[dict[str, Any]] = []
-    if resume and checkpoint_dir is not None:
-        history = load_checkpoint(checkpoint_dir, trainer, run)
-    _train(trainer, history, checkpoint_dir, run, report)
-
-    model = trainer.averaged_model()
-
-    def on_tile(phase: str) -> Callable[[int, int], None]:
-        return lambda done, total: report({"phase": phase, "done": done, "total": total})
-
-    settle = predict(model, tissue, trainer.state, parameters, rng=generator(random_state, 2), pixels=False, on_tile=on_tile("types"))
-    state = revise(trainer.state, settle.evidence, parameters)
-    own = fit_own_profiles(state, settle.cell, molecules.gene, rng=generator(random_state, 5)) if parameters.own_profiles else None
-    final = predict(model, tissue, state, parameters, rng=generator(random_state, 3), own=own, on_tile=on_tile("cells"))
+    checkpoints = Checkpoints(checkpoint_dir, run, every=checkpoint_interval, fabric=fabric)
+    with checkpoints.interruptible():
+        history = _take_up(trainer, checkpoints, resume=resume)
+        _train(trainer, history, checkpoints, report)
+        model = trainer.averaged_model()
+        passes = _Passes(model, tissue, parameters, fabric, random_state, checkpoints, report)
+        settle = passes.run("types", trainer.state, pixels=False)
+        state = revise(trainer.state, settle.evidence, parameters)
+        own = None
+        if parameters.own_profiles:
+            own = fit_own_profiles(state, settle.cell, tissue.molecules.gene, rng=generator(random_state, 5))
+        final = passes.run("cells", state, own=own)
     labels = clean(final, tissue)
-    cell, confidence = _restrict(final, labels, molecules) if restrict_to_mask else (final.cell, final.cell_confidence)
+    cell, confidence = _restrict(final, labels, tissue) if restrict_to_mask else (final.cell, final.cell_confidence)
     report({"phase": "genes", "done": 0, "total": 1})
     importance = np.full((len(molecules.gene_names), len(types.names)), np.nan, np.float32)
     if model.network is not None:
@@ -105,8 +112,8 @@ def segment_tissue(
     best, code = state.posterior.max(1)
     return Segmentation(
         labels=labels,
-        molecule_cell=cell,
-        molecule_confidence=confidence,
+        molecule_cell=tissue.as_given(cell),
+        molecule_confidence=tissue.as_given(confidence),
         cell_type=code.cpu().numpy().astype(np.int32),
         cell_type_confidence=best.cpu().numpy().astype(np.float32),
         type_names=types.names,
@@ -144,32 +151,102 @@ def make_trainer(tissue: Tissue, types: CellTypes, parameters: Parameters, fabri
             noise_rate=min(NOISE_FRACTION * tissue.density, _MAX_NOISE_OUTSIDE * tissue.density_outside),
             log_profiles=state.log_profiles.T.cpu(),
         )
-    return Trainer(tissue, state, model, parameters, fabric=fabric, rng=generator(random_state, 1))
+    return Trainer(tissue, state, model, parameters, fabric=fabric, random_state=random_state)
 
 
-def _train(trainer: Trainer, history: list[dict[str, Any]], checkpoint_dir: Path | None, run: str, report: OnProgress) -> None:
-    steps = trainer.parameters.steps_per_round
-    while trainer.step < trainer.n_steps:
-        records = []
-        for _ in range(steps):
-            records.append(trainer.train_step())
-            report(
-                {
-                    "phase": "training",
-                    "done": trainer.step,
-                    "total": trainer.n_steps,
-                    "epoch": len(history) + 1,
-                    "loss": records[-1]["loss"],
-                    "fraction_assigned": records[-1]["assigned"],
-                }
-            )
-        trainer.end_round()
-        history.append(trainer.record(records))
-        if checkpoint_dir is not None:
-            save_checkpoint(checkpoint_dir, trainer, history, run)
+def _take_up(trainer: Trainer, checkpoints: Checkpoints, *, resume: bool) -> list[dict[str, Any]]:
+    """The history so far, after putting the trainer where the last checkpoint left it."""
+    if not resume:
+        checkpoints.clear()
+        return []
+    content = checkpoints.load(_TRAINING)
+    if content is None:
+        raise CheckpointError(
+            f"resume=True, but {checkpoints.directory} holds no checkpoint; run once with this checkpoint_dir, or set resume=False."
+        )
+    return restore(trainer, content)
 
 
-def _restrict(prediction: Prediction, labels: NDArray[np.int32], molecules: Molecules) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    pixel = np.floor(molecules.yx_px).astype(np.int64)
-    inside = labels[pixel[:, 0], pixel[:, 1]] == prediction.cell
-    return np.where(inside, prediction.cell, 0).astype(np.int32), np.where(inside, prediction.cell_confidence, 0).astype(np.float32)
+def _train(trainer: Trainer, history: list[dict[str, Any]], checkpoints: Checkpoints, report: OnProgress) -> None:
+    while not trainer.finished:
+        record = trainer.train_step()
+        report(
+            {
+                "phase": "training",
+                "done": trainer.step,
+                "total": trainer.n_steps,
+                "epoch": len(history) + 1,
+                "loss": record["loss"],
+                "fraction_assigned": record["assigned"],
+            }
+        )
+        round_ends = trainer.step % trainer.parameters.steps_per_round == 0
+        if round_ends:
+            history.append(trainer.end_round())
+        checkpoints.after(trainer.step, lambda: snapshot(trainer, history), _TRAINING, last=round_ends)
+
+
+@dataclass(frozen=True)
+class _Passes:
+    """Passes over the tissue with the trained model, each of which goes on where it was left."""
+
+    model: CompetitionModel
+    tissue: Tissue
+    parameters: Parameters
+    fabric: Fabric
+    random_state: int
+    checkpoints: Checkpoints
+    report: OnProgress
+
+    def run(self, phase: str, state: CellState, *, pixels: bool = True, own: OwnProfiles | None = None) -> Prediction:
+        """One pass; the same in all processes."""
+        checkpoints, name = self.checkpoints, f"tiles-{phase}"
+        made_with = digest(*self.model.state_dict().values(), state.density, state.posterior)
+        before = checkpoints.load(name, own=True)
+        valid = before is not None and before["made_with"] == made_with and before["processes"] == self.fabric.world_size
+
+        def array(field: str, shape: tuple[int, ...], dtype: np.dtype) -> NDArray[Any]:
+            return checkpoints.array(f"{phase}-{field}", shape, dtype)
+
+        prediction = Prediction.empty(self.tissue, state, pixels=pixels, array=array)
+        if before is not None and valid:
+            prediction.n_done = int(before["n_done"])
+            prediction.evidence = Evidence(**before["evidence"])
+        else:
+            prediction.clear()
+
+        def content() -> dict[str, Any]:
+            flush(*prediction.arrays())
+            return {
+                "made_with": made_with,
+                "processes": self.fabric.world_size,
+                "n_done": prediction.n_done,
+                "evidence": evidence_tensors(prediction.evidence),
+            }
+
+        def on_tile(done: int, total: int) -> None:
+            self.report({"phase": phase, "done": done, "total": total})
+            checkpoints.after(done, content, name, last=done == total, own=True)
+
+        return predict(
+            self.model,
+            self.tissue,
+            state,
+            self.parameters,
+            into=prediction,
+            seed=int(generator(self.random_state, 2, _PHASES.index(phase)).integers(2**63)),
+            fabric=self.fabric,
+            own=own,
+            on_tile=on_tile,
+        )
+
+
+def _restrict(prediction: Prediction, labels: NDArray[np.int32], tissue: Tissue) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """Cell and confidence of the molecules that lie in the mask of their cell, 0 for the others."""
+    cell, confidence = (scratch_zeros(a.shape, a.dtype) for a in (prediction.cell, prediction.cell_confidence))
+    for rows in parts(len(cell)):
+        pixel = np.floor(tissue.molecules.yx_px[rows]).astype(np.int64)
+        inside = labels[pixel[:, 0], pixel[:, 1]] == prediction.cell[rows]
+        cell[rows] = np.where(inside, prediction.cell[rows], 0)
+        confidence[rows] = np.where(inside, prediction.cell_confidence[rows], 0)
+    return cell, confidence

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from sjg.core import CellTypes, Molecules
+from sjg.core import CellTypes, Molecules, parts
 from sjg.training._nuclei import Nuclei
 from sjg.training._parameters import Parameters
 
@@ -47,19 +48,30 @@ class CellState:
     ambient: Tensor
     prior_ambient: Tensor
 
-    @property
+    # A state is replaced as a whole, never changed, so what follows from it is computed once: at 100,000 cells that is what
+    # keeps the cost of a tile from growing with the tissue.
+    @cached_property
     def log_profiles(self) -> Tensor:
         """(G, K)."""
         return self.profiles.log().T
 
-    @property
+    @cached_property
     def log_prior(self) -> Tensor:
         """(K,) log frequency of the types."""
         frequency = self.posterior.mean(0) + 0.01 / self.posterior.shape[1]
         return torch.log(frequency / frequency.sum())
 
+    @cached_property
+    def median_density(self) -> float:
+        """Molecules per pixel of a typical cell."""
+        return float(self.density.median())
+
     def leading_types(self) -> tuple[Tensor, Tensor]:
         """(n, T) indices and renormalised weights of the T most probable types of each cell."""
+        return self._leading_types
+
+    @cached_property
+    def _leading_types(self) -> tuple[Tensor, Tensor]:
         weight, index = self.posterior.topk(min(N_LEADING_TYPES, self.posterior.shape[1]), dim=1)
         return index, weight / weight.sum(1, keepdim=True)
 
@@ -125,24 +137,27 @@ def initial_state(
         Where the tensors live.
     """
     n, n_types, n_genes = len(nuclei), len(types.names), len(molecules.gene_names)
-    inside = nucleus_of > 0
     confidence = np.clip(np.asarray(types.confidence, float), 0.0, 0.95)[:, None]
     known = types.initial >= 0
     onehot = np.zeros((n, n_types))
     onehot[np.flatnonzero(known), types.initial[known]] = 1
     posterior = np.where(known[:, None], confidence * onehot + (1 - confidence) / n_types, 1 / n_types)
-    ambient = np.bincount(molecules.gene, minlength=n_genes) + 0.5
-    ambient = ambient / ambient.sum()
+    total, count, by_type = np.zeros(n_genes), np.zeros(n), np.zeros(n_types * n_genes)
+    for rows in parts(len(molecules)):
+        gene, nucleus = molecules.gene[rows], nucleus_of[rows]
+        total += np.bincount(gene, minlength=n_genes)
+        gene, nucleus = gene[nucleus > 0], nucleus[nucleus > 0] - 1
+        count += np.bincount(nucleus, minlength=n)
+        typed = known[nucleus]
+        by_type += np.bincount(types.initial[nucleus[typed]].astype(np.int64) * n_genes + gene[typed], minlength=len(by_type))
+    ambient = (total + 0.5) / (total + 0.5).sum()
     if types.profiles is None:
-        prior = np.zeros((n_types, n_genes))
-        np.add.at(prior.T, molecules.gene[inside], onehot[nucleus_of[inside] - 1])
-        prior += 20 * ambient
+        prior = by_type.reshape(n_types, n_genes) + 20 * ambient
     else:
         prior = np.asarray(types.profiles, float)
     prior = prior / prior.sum(1, keepdims=True) + _PROFILE_FLOOR * ambient
     prior /= prior.sum(1, keepdims=True)
     area = np.pi * nuclei.radius_px**2
-    count = np.bincount(nucleus_of[inside] - 1, minlength=n)
     mean = max(count.sum(), 1) / area.sum()
     shrinkage = 5 * _DENSITY_SHRINKAGE_PX
 

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
-from sjg.core import Molecules
+from sjg.core import Molecules, parts, release, scratch_zeros
 from sjg.training._model import Batch
 from sjg.training._nuclei import Nuclei, measure_nuclei, nearest_candidates
 from sjg.training._parameters import Parameters
@@ -76,21 +76,29 @@ class Tissue:
     """
 
     def __init__(self, molecules: Molecules, nuclei_labels: NDArray[np.int32], parameters: Parameters) -> None:
-        self.molecules = molecules
         self.labels = nuclei_labels
         self.nuclei: Nuclei = measure_nuclei(nuclei_labels)
         self.radius_px = self.nuclei.median_radius_px
         self.reach_px = parameters.reach_radii * self.radius_px
         self._parameters = parameters
         self._index = MoleculeIndex(molecules, nuclei_labels.shape)
-        pixel = np.floor(molecules.yx_px).astype(np.int64)
-        self.nucleus_of = nuclei_labels[pixel[:, 0], pixel[:, 1]]
-        n_inside = max(int((self.nucleus_of > 0).sum()), 1)
+        #: in the order of the index, see :meth:`as_given`
+        self.molecules = self._index.molecules
+        n = len(molecules)
+        #: (N,) nucleus of each of :attr:`molecules`, 0 = none
+        self.nucleus_of = scratch_zeros(n, np.int32)
+        n_inside = 0
+        for rows in parts(n):
+            pixel = np.floor(self.molecules.yx_px[rows]).astype(np.int64)
+            self.nucleus_of[rows] = nuclei_labels[pixel[:, 0], pixel[:, 1]]
+            n_inside += int(np.count_nonzero(self.nucleus_of[rows]))
+        n_inside = max(n_inside, 1)
         #: molecules per pixel inside nuclei
         nuclear_area = float((np.pi * self.nuclei.radius_px**2).sum())
         self.density = n_inside / nuclear_area
         #: molecules per pixel outside nuclei
-        self.density_outside = max(len(molecules) - n_inside, 1) / max(nuclei_labels.size - nuclear_area, 1.0)
+        self.density_outside = max(n - n_inside, 1) / max(nuclei_labels.size - nuclear_area, 1.0)
+        self.release()
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -98,8 +106,16 @@ class Tissue:
         return self.labels.shape
 
     def molecules_in(self, window: Window) -> NDArray[np.int64]:
-        """Indices of the molecules inside a window."""
+        """Indices into :attr:`molecules` of those inside a window."""
         return self._index.inside(window)
+
+    def as_given(self, values: NDArray) -> NDArray:
+        """Values by molecule in the order in which the molecules were given to this tissue."""
+        return self._index.as_given(values)
+
+    def release(self) -> None:
+        """Give back the memory in which parts of memory-mapped arrays are held."""
+        release(self.molecules.yx_px, self.molecules.gene, self.nucleus_of, self.labels)
 
     def nuclei_near(self, window: Window) -> bool:
         """Whether any nucleus can reach the window."""
@@ -194,7 +210,7 @@ class Tissue:
         candidate = tensor(points.candidate, torch.long)
         index, weight = state.leading_types()
         radius = self.nuclei.radius_px[points.candidate]
-        typical = density_scale if density_scale is not None else float(state.density.median())
+        typical = density_scale if density_scale is not None else state.median_density
         own = points.candidate + 1 == points.nucleus[:, None]
         slot = np.where(own.any(1) & (points.nucleus > 0), own.argmax(1), -1)
         origin = np.array([window.y0, window.x0], np.float32)

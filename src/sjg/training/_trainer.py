@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,9 @@ from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sjg.core import generator
+from sjg.training._dynamic import UNKNOWN, DynamicLabels
+from sjg.training._fabric import gather, reduce_gradients, share_of, sum_over_ranks
 from sjg.training._gate import AttributionGate
 from sjg.training._likelihood import expected_count, molecule_rates
 from sjg.training._model import CompetitionModel
@@ -19,16 +23,30 @@ from sjg.training._state import CellState, Evidence, revise
 from sjg.training._tissue import Points, Tissue
 from sjg.training._windows import Window
 
-UNKNOWN = -1
 _MAX_GRADIENT_NORM = 5.0
 #: memory of the running mean of the weights, in steps
 _AVERAGING_STEPS = 50
+#: steps after which the memory of memory-mapped arrays is given back
+_RELEASE_STEPS = 25
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """What a patch leaves: loss, fraction assigned, flat index and label of its pixels outside nuclei."""
+
+    loss: float
+    assigned: float
+    pixel: NDArray[np.int64]
+    label: NDArray[np.int32]
 
 
 class Trainer:
     """Alternates steps of gradient descent with re-estimation of the cells.
 
-    The state of a run is `model`, `optimizer`, `average`, `state`, `evidence`, `dynamic`, `rng` and `step`; nothing else changes.
+    The state of a run is `model`, `optimizer`, `average`, `state`, `evidence`, `dynamic`, `gate`, `records`, `step` and `stopped`; nothing else changes.
+    What is random in a step comes from the seed, the number of the step and that of the patch alone, so that neither an interruption nor
+    the number of processes changes it. With several processes each takes its share of the patches of a step; weights, cells and
+    labels are the same in all of them after each step, `evidence` is added up at the end of a round.
 
     Parameters
     ----------
@@ -41,25 +59,28 @@ class Trainer:
     parameters
         Settings.
     fabric
-        Device and precision.
-    rng
-        Order of patches and splits of molecules.
+        Device, precision and processes.
+    random_state
+        Seed of the order of patches and the splits of molecules.
     """
 
     def __init__(
-        self, tissue: Tissue, state: CellState, model: CompetitionModel, parameters: Parameters, *, fabric: Fabric, rng: np.random.Generator
+        self, tissue: Tissue, state: CellState, model: CompetitionModel, parameters: Parameters, *, fabric: Fabric, random_state: int
     ) -> None:
-        self.tissue, self.state, self.parameters, self.fabric, self.rng = tissue, state, parameters, fabric, rng
+        self.tissue, self.state, self.parameters, self.fabric, self.random_state = tissue, state, parameters, fabric, random_state
         optimizer = torch.optim.Adam(model.parameter_groups(parameters.learning_rate), parameters.learning_rate)
         self.model, self.optimizer = fabric.setup(model, optimizer)
         #: running mean of the weights, which predicts better than the last step on tissue this small
         self.average = {name: value.detach().clone() for name, value in self.model.module.state_dict().items()}
         self.evidence = Evidence.empty(state)
-        #: instance of each pixel, 0 = background; fixed inside nuclei, elsewhere unknown until a confident prediction
-        self.dynamic = np.where(tissue.labels > 0, tissue.labels, UNKNOWN).astype(np.int32)
-        #: filled anew at the start of a round, so that it is no part of the state between rounds
+        self.dynamic = DynamicLabels(tissue.labels)
+        #: (loss, fraction assigned) of the steps of this round
+        self.records: list[tuple[float, float]] = []
+        #: filled anew at the start of a round
         self.gate = AttributionGate(parameters)
         self.step = 0
+        #: whether training has converged before its last step
+        self.stopped = False
         self.starts = _patch_starts(tissue, parameters)
 
     @property
@@ -67,28 +88,59 @@ class Trainer:
         """Steps of the whole run."""
         return self.parameters.n_rounds * self.parameters.steps_per_round
 
+    @property
+    def finished(self) -> bool:
+        """Whether no step is left."""
+        return self.stopped or self.step >= self.n_steps
+
     def train_step(self) -> dict[str, float]:
-        """One patch; returns the loss per held-out molecule and the fraction of them given to cells."""
-        parameters, tissue, state = self.parameters, self.tissue, self.state
+        """Some patches; returns the loss per held-out molecule and the fraction of them given to cells."""
         self._set_learning_rate()
-        if self.step % parameters.steps_per_round == 0:
-            self.gate.refresh(self.model.module, tissue, state, epoch=self.step // parameters.steps_per_round, rng=self.rng)
-        window = self._draw_window()
+        if self.step % self.parameters.steps_per_round == 0:
+            epoch, rng = self.step // self.parameters.steps_per_round, generator(self.random_state, 7, self.step)
+            self.gate.refresh(self.model.module, self.tissue, self.state, epoch=epoch, rng=rng)
+        self.optimizer.zero_grad()
+        n_patches = self.parameters.patches_per_step
+        # Gradients of several processes are added by reduce_gradients, after the last patch.
+        with self.fabric.no_backward_sync(self.model, enabled=self.fabric.world_size > 1):
+            outcomes = [
+                self._patch(generator(self.random_state, 1, self.step, patch), weight=1 / n_patches)
+                for patch in share_of(self.fabric, n_patches)
+            ]
+        reduce_gradients(self.fabric, self.model)
+        self.fabric.clip_gradients(self.model, self.optimizer, max_norm=_MAX_GRADIENT_NORM)
+        self.optimizer.step()
+        # Labels change between steps only, in the order of the patches, so that it does not matter which process had which.
+        outcomes = gather(self.fabric, outcomes)
+        for outcome in outcomes:
+            self.dynamic.write(outcome.pixel, outcome.label)
+        self._update_average()
+        self.step += 1
+        if self.step % _RELEASE_STEPS == 0:
+            self.dynamic.release()
+            self.tissue.release()
+        self.records.append((_mean([o.loss for o in outcomes]), _mean([o.assigned for o in outcomes])))
+        return {"loss": self.records[-1][0], "assigned": self.records[-1][1]}
+
+    def _patch(self, rng: np.random.Generator, *, weight: float) -> _Outcome:
+        """Add the gradient of one patch, and gather its evidence."""
+        parameters, tissue, state = self.parameters, self.tissue, self.state
+        window = self._draw_window(rng)
         halo = window.grown(parameters.halo_px)
-        fraction = float(self.rng.uniform(*parameters.input_fraction))
+        fraction = float(rng.uniform(*parameters.input_fraction))
         near = tissue.molecules_in(halo)
-        shown = self.rng.random(len(near)) < fraction
+        shown = rng.random(len(near)) < fraction
         target = near[~shown] if parameters.held_out else near
         target_fraction = 1 - fraction if parameters.held_out else 1.0
         yx = tissue.molecules.yx_px[target]
         target = target[_inside(yx, window)]
         n_targets = len(target)
-        pixels = self._draw_pixels(window)
+        pixels = self._draw_pixels(window, rng)
         points = tissue.points(np.concatenate([tissue.molecules.yx_px[target], pixels + 0.5]), halo)
         inputs = near[shown] if parameters.held_out else near
         batch = tissue.batch(halo, tissue.context(halo), inputs, fraction if parameters.held_out else 1.0, points, state)
         if parameters.augment:
-            flip_y, flip_x, transpose = (bool(b) for b in self.rng.integers(0, 2, 3))
+            flip_y, flip_x, transpose = (bool(b) for b in rng.integers(0, 2, 3))
             batch = batch.oriented(flip_y=flip_y, flip_x=flip_x, transpose=transpose)
         log_weight, classes = self.model(batch, state.log_profiles, state.log_prior)
 
@@ -104,25 +156,40 @@ class Trainer:
         expected = expected_count(state, log_weight[rest], candidate[rest], in_nucleus[rest], rates, area)
         nll = (target_fraction * expected - torch.log(rate).sum() - n_targets * math.log(target_fraction)) / max(n_targets, 1)
         loss = nll
+        flat = pixels[:, 0] * tissue.shape[1] + pixels[:, 1]
         if classes is not None:
-            loss = loss + self._label_loss(classes[rest], pixels, points.nucleus[rest])
-        self.optimizer.zero_grad()
-        self.fabric.backward(loss)
-        self.fabric.clip_gradients(self.model, self.optimizer, max_norm=_MAX_GRADIENT_NORM)
-        self.optimizer.step()
+            loss = loss + self._label_loss(classes[rest], flat, points.nucleus[rest])
+        self.fabric.backward(loss * weight)
 
         with torch.no_grad():
             self._gather(candidate, gene, by_cell / rate[:, None], noise / rate, log_weight[rest], n_targets, area * target_fraction)
             self._gather_exposure(window, target_fraction)
-            self._update_dynamic(pixels, points[rest], log_weight[rest])
-            self._update_average()
-        self.step += 1
-        return {"loss": float(nll.detach()), "assigned": float(1 - (noise / rate).detach().mean()) if n_targets else float("nan")}
+            label = self._confident(pixels, points[rest], log_weight[rest])
+        free = points.nucleus[rest] == 0
+        assigned = float(1 - (noise / rate).detach().mean()) if n_targets else float("nan")
+        return _Outcome(float(nll.detach()), assigned, flat[free], label[free])
 
-    def end_round(self) -> None:
-        """Re-estimate the cells from the evidence of the round and start the next one."""
-        self.state = revise(self.state, self.evidence, self.parameters)
+    def end_round(self) -> dict[str, Any]:
+        """Re-estimate the cells from the evidence of the round and start the next one; returns its summary."""
+        self.state = revise(self.state, self.total_evidence(), self.parameters)
         self.evidence = Evidence.empty(self.state)
+        summary = {
+            "epoch": self.step // self.parameters.steps_per_round,
+            "step": self.step,
+            "loss": _mean([loss for loss, _ in self.records]),
+            "fraction_assigned": _mean([assigned for _, assigned in self.records]),
+            "known_pixels": self.dynamic.known_fraction,
+            "noise_rate": float(self.model.module.noise_rate.detach()),
+            "log_cytoplasm": float(self.model.module.log_cytoplasm.detach()),
+        }
+        self.records = []
+        return summary
+
+    def total_evidence(self) -> Evidence:
+        """The evidence of this round from all processes."""
+        total = Evidence(**{name: getattr(self.evidence, name).clone() for name in self.evidence.__dataclass_fields__})
+        sum_over_ranks(self.fabric, total)
+        return total
 
     def averaged_model(self) -> CompetitionModel:
         """The model with the mean weights, frozen; what predicts. Training ends here."""
@@ -130,26 +197,14 @@ class Trainer:
         model.load_state_dict(self.average)
         return model.requires_grad_(False)
 
-    def record(self, records: list[dict[str, float]]) -> dict[str, Any]:
-        """Summary of a round for the history."""
-        return {
-            "epoch": self.step // self.parameters.steps_per_round,
-            "step": self.step,
-            "loss": float(np.nanmean([r["loss"] for r in records])),
-            "fraction_assigned": float(np.nanmean([r["assigned"] for r in records])),
-            "known_pixels": float((self.dynamic != UNKNOWN).mean()),
-            "noise_rate": float(self.model.module.noise_rate.detach()),
-            "log_cytoplasm": float(self.model.module.log_cytoplasm.detach()),
-        }
-
     def _update_average(self) -> None:
         share = 1 / min(self.step + 1, _AVERAGING_STEPS)
         for name, value in self.model.module.state_dict().items():
             self.average[name].lerp_(value.detach(), share)
 
-    def _label_loss(self, classes: Tensor, pixels: NDArray[np.int64], nucleus: NDArray[np.int32]) -> Tensor:
+    def _label_loss(self, classes: Tensor, flat: NDArray[np.int64], nucleus: NDArray[np.int32]) -> Tensor:
         """Cross entropy on nuclei (fixed) and on pixels whose dynamic label is known."""
-        label = self.dynamic[pixels[:, 0], pixels[:, 1]]
+        label = self.dynamic.read(flat)
         weight = np.where(nucleus > 0, self.parameters.nucleus_weight, np.where(label != UNKNOWN, self.parameters.pseudo_weight, 0.0))
         label_t = torch.as_tensor(label, dtype=torch.long, device=classes.device)
         posterior = self.state.posterior[(label_t - 1).clamp(min=0)]
@@ -175,15 +230,15 @@ class Trainer:
         inside = np.flatnonzero(_inside(centre, window))
         self.evidence.exposure[torch.as_tensor(inside, device=self.evidence.exposure.device)] += fraction
 
-    def _update_dynamic(self, pixels: NDArray[np.int64], points: Points, log_weight: Tensor) -> None:
+    def _confident(self, pixels: NDArray[np.int64], points: Points, log_weight: Tensor) -> NDArray[np.int32]:
+        """Winner at each point where it is clear and the gate lets it pass, else unknown."""
         best, slot = log_weight.max(1)
         winner = points.winner(slot.cpu().numpy())
-        label = np.where(best.exp().cpu().numpy() > self.parameters.pseudo_confidence, winner, UNKNOWN)
+        label = np.where(best.exp().cpu().numpy() > self.parameters.pseudo_confidence, winner, UNKNOWN).astype(np.int32)
         code = self.state.posterior.argmax(1).cpu().numpy()
         of_cell = label > 0
         label[of_cell] = np.where(self.gate.passes(pixels[of_cell], code[label[of_cell] - 1]), label[of_cell], UNKNOWN)
-        free = points.nucleus == 0
-        self.dynamic[pixels[free, 0], pixels[free, 1]] = label[free]
+        return label
 
     def _set_learning_rate(self) -> None:
         progress = self.step / max(self.n_steps, 1)
@@ -191,18 +246,24 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = factor * group["peak_lr"]
 
-    def _draw_window(self) -> Window:
+    def _draw_window(self, rng: np.random.Generator) -> Window:
         side = self.parameters.patch_size_px
         height, width = self.tissue.shape
-        y0, x0 = self.starts[int(self.rng.integers(len(self.starts)))]
-        jitter_y, jitter_x = self.rng.integers(-side // 2, side // 2 + 1, 2)
+        y0, x0 = self.starts[int(rng.integers(len(self.starts)))]
+        jitter_y, jitter_x = rng.integers(-side // 2, side // 2 + 1, 2)
         h, w = min(side, height), min(side, width)
         return Window(int(np.clip(y0 + jitter_y, 0, height - h)), int(np.clip(x0 + jitter_x, 0, width - w)), h, w)
 
-    def _draw_pixels(self, window: Window) -> NDArray[np.int64]:
+    def _draw_pixels(self, window: Window, rng: np.random.Generator) -> NDArray[np.int64]:
         n = min(self.parameters.points_per_patch, window.height * window.width)
-        flat = self.rng.integers(0, window.height * window.width, n)
+        flat = rng.integers(0, window.height * window.width, n)
         return np.stack([flat // window.width + window.y0, flat % window.width + window.x0], 1)
+
+
+def _mean(values: list[float]) -> float:
+    """Mean of the values that are numbers; NaN where none is."""
+    known = [v for v in values if not math.isnan(v)]
+    return sum(known) / len(known) if known else float("nan")
 
 
 def _patch_starts(tissue: Tissue, parameters: Parameters) -> NDArray[np.int64]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sjg.core import Molecules
+from sjg.core import Buckets, Molecules, parts, scratch_zeros
 
 _TILE_PX = 64
 
@@ -25,6 +25,10 @@ class Window:
     def grown(self, margin: int) -> Window:
         """The window with `margin` more pixels on every side."""
         return Window(self.y0 - margin, self.x0 - margin, self.height + 2 * margin, self.width + 2 * margin)
+
+    def of(self, raster: NDArray) -> NDArray:
+        """View of an (H, W) raster, of which the window is a part."""
+        return raster[self.y0 : self.y0 + self.height, self.x0 : self.x0 + self.width]
 
     def cut(self, raster: NDArray, fill: float = 0) -> NDArray:
         """The part of an (H, W) raster inside the window; `fill` beyond the raster."""
@@ -45,23 +49,53 @@ def tiles(shape: tuple[int, int], side: int) -> Iterator[Window]:
 
 
 class MoleculeIndex:
-    """Molecules sorted once by tile, so that those of a window are found in a few slices."""
+    """Molecules sorted once by tile, so that those of a window lie in a few slices.
+
+    Sorting copies them into working files where they are many, so that a window reads its own part of the disk and no other.
+
+    Parameters
+    ----------
+    molecules
+        N molecules in any order.
+    shape
+        (H, W) of the grid.
+    """
 
     def __init__(self, molecules: Molecules, shape: tuple[int, int]) -> None:
         self._n_x = -(-shape[1] // _TILE_PX)
         self._n_y = -(-shape[0] // _TILE_PX)
-        tile = (molecules.yx_px[:, 0] // _TILE_PX).astype(np.int64) * self._n_x + (molecules.yx_px[:, 1] // _TILE_PX).astype(np.int64)
-        self._order = np.argsort(tile, kind="stable").astype(np.int64)
-        self._starts = np.searchsorted(tile[self._order], np.arange(self._n_x * self._n_y + 1))
-        self._yx = molecules.yx_px
+        n = len(molecules)
+        yx, gene = molecules.yx_px, molecules.gene
+
+        def tile(rows: slice) -> NDArray[np.int64]:
+            place = (yx[rows] // _TILE_PX).astype(np.int64)
+            return place[:, 0] * self._n_x + place[:, 1]
+
+        buckets = Buckets(tile, n, self._n_x * self._n_y)
+        self._starts = buckets.starts
+        sorted_yx, sorted_gene = scratch_zeros((n, 2), np.float32), scratch_zeros(n, np.int32)
+        #: (N,) place of each of the given molecules in :attr:`molecules`
+        self.place = scratch_zeros(n, np.int32 if n < 2**31 else np.int64)
+        for rows, place in buckets.places():
+            sorted_yx[place], sorted_gene[place], self.place[rows] = yx[rows], gene[rows], place
+        #: the molecules in the order of their tiles
+        self.molecules = Molecules(sorted_yx, sorted_gene, molecules.gene_names)
 
     def inside(self, window: Window) -> NDArray[np.int64]:
-        """Indices of the molecules in `window`, in tile order."""
+        """Indices into :attr:`molecules` of those in `window`, in tile order."""
         ty0, ty1 = max(window.y0 // _TILE_PX, 0), min((window.y0 + window.height - 1) // _TILE_PX, self._n_y - 1)
         tx0, tx1 = max(window.x0 // _TILE_PX, 0), min((window.x0 + window.width - 1) // _TILE_PX, self._n_x - 1)
         if ty1 < ty0 or tx1 < tx0:
             return np.zeros(0, np.int64)
-        rows = [self._order[self._starts[t * self._n_x + tx0] : self._starts[t * self._n_x + tx1 + 1]] for t in range(ty0, ty1 + 1)]
-        found = np.concatenate(rows)
-        y, x = self._yx[found, 0] - window.y0, self._yx[found, 1] - window.x0
+        spans = [(self._starts[t * self._n_x + tx0], self._starts[t * self._n_x + tx1 + 1]) for t in range(ty0, ty1 + 1)]
+        found = np.concatenate([np.arange(start, stop) for start, stop in spans])
+        yx = np.concatenate([self.molecules.yx_px[start:stop] for start, stop in spans])
+        y, x = yx[:, 0] - window.y0, yx[:, 1] - window.x0
         return found[(y >= 0) & (y < window.height) & (x >= 0) & (x < window.width)]
+
+    def as_given(self, values: NDArray) -> NDArray:
+        """Values by molecule of :attr:`molecules`, in the order in which the molecules were given."""
+        out = scratch_zeros(values.shape, values.dtype)
+        for rows in parts(len(values)):
+            out[rows] = values[self.place[rows]]
+        return out
