@@ -10,9 +10,9 @@ from torch import Tensor
 
 from sjg.core import InputError
 
-# Below these side lengths a product with a banded matrix beats a depthwise convolution; on a GPU it also avoids cuDNN's
-# reduced-precision (TF32) convolutions.
-_MATRIX_LIMIT_CPU = 256
+# On a CPU products with a banded matrix, block by block, take half to a third of the time of depthwise convolutions (72 x 304 x 304,
+# sigma 3.5: 45 against 132 ms). On a GPU one product with the whole matrix avoids cuDNN's reduced-precision (TF32) convolutions.
+_BLOCK_CPU = 48
 _MATRIX_LIMIT_GPU = 2048
 
 
@@ -74,9 +74,10 @@ def gaussian_blur(x: Tensor, sigma_px: float, *, truncate: float = 4.0) -> Tenso
     if radius == 0 or x.numel() == 0:
         return x
     taps = _taps(sigma_px, radius, like=x)
-    limit = _MATRIX_LIMIT_CPU if x.device.type == "cpu" else _MATRIX_LIMIT_GPU
     height, width = x.shape[-2:]
-    if max(height, width) <= limit:
+    if x.device.type == "cpu":
+        return _blur_blocks(_blur_blocks(x, taps, dim=-1), taps, dim=-2)
+    if max(height, width) <= _MATRIX_LIMIT_GPU:
         return _band_matrix(taps, height) @ x @ _band_matrix(taps, width)
     planes = x.reshape(1, -1, height, width)
     n_planes = planes.shape[1]
@@ -89,6 +90,21 @@ def _taps(sigma_px: float, radius: int, *, like: Tensor) -> Tensor:
     offsets = torch.arange(-radius, radius + 1, dtype=torch.float64)
     taps = torch.exp(-0.5 * (offsets / sigma_px) ** 2)
     return (taps / taps.sum()).to(device=like.device, dtype=like.dtype)
+
+
+def _blur_blocks(x: Tensor, taps: Tensor, *, dim: int) -> Tensor:
+    """Blur along one of the last two dimensions, each block from itself and its margins."""
+    radius, length = len(taps) // 2, x.shape[dim]
+    block = min(_BLOCK_CPU, length)
+    band = _band_matrix(taps, block + 2 * radius)[:, radius : radius + block]
+    blocks = []
+    for start in range(0, length, block):
+        stop = min(start + block, length)
+        first, last = max(start - radius, 0), min(stop + radius, length)
+        part = band[first - start + radius : last - start + radius, : stop - start]
+        source = x.narrow(dim, first, last - first)
+        blocks.append(source @ part if dim == -1 else part.T @ source)
+    return torch.cat(blocks, dim)
 
 
 def _band_matrix(taps: Tensor, length: int) -> Tensor:
