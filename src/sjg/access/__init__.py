@@ -3,6 +3,7 @@
 from sjg.access._attach import Outputs, attach, check_new_keys, check_output_keys
 from sjg.access._choose import choose_channel, choose_feature_key, choose_image, choose_labels, choose_nuclei, choose_points
 from sjg.access._class_means import class_means
+from sjg.access._compute import compute_in_order
 from sjg.access._counting import LabelledMolecules, labels_table, molecules_in_labels, named_area
 from sjg.access._frames import affine_matrix, apply_affine, choose_coordinate_system, grid_extent
 from sjg.access._geometry import areas_and_centroids, outlines
@@ -39,6 +40,7 @@ __all__ = [
     "choose_nuclei",
     "choose_points",
     "class_means",
+    "compute_in_order",
     "count_matrix",
     "grid_extent",
     "grid_transformations",

@@ -11,11 +11,14 @@ from scipy.sparse import csr_array
 from sjg.access._choose import choose_channel
 from sjg.access._frames import affine_matrix
 from sjg.access._raster import iter_blocks, raster_levels
-from sjg.core import Grid, InputError
+from sjg.core import Grid, InputError, release, scratch_zeros
 
 if TYPE_CHECKING:
     from spatialdata import SpatialData
     from xarray import DataArray
+
+#: rows that are worked on at once, to bound the memory
+_STRIP_PX = 512
 
 
 def read_image(
@@ -60,8 +63,7 @@ def read_image(
     height, width = levels[0].shape[-2:]
     rows = _overlap(plane.shape[0], grid.shape[0], factors[1] * plane.shape[0] / height)
     columns = _overlap(plane.shape[1], grid.shape[1], factors[0] * plane.shape[1] / width)
-    total = np.zeros(grid.shape, dtype=np.float32)
-    weight = np.asarray(rows.sum(axis=1))[:, None] * np.asarray(columns.sum(axis=1))[None, :]
+    total = scratch_zeros(grid.shape, np.float32)
     missing = 0
     for top, left, block in iter_blocks(plane.transpose("y", "x").data):
         values = block.astype(np.float32, copy=False)
@@ -69,17 +71,29 @@ def read_image(
         if holes is not None and holes.any():
             values = np.where(holes, np.float32(0), values)
             missing += int(holes.sum())
+        if left == 0:
+            release(total)
         _add_block(total, rows[:, top : top + block.shape[0]], columns[:, left : left + block.shape[1]], values)
     if missing == plane.size:
         raise InputError(f"images[{image_key!r}] has no finite pixel in channel {index}; choose another channel or image.")
-    total /= np.maximum(weight, np.finfo(np.float32).tiny)
-    low, high = float(total.min()), float(total.max())
+    low, high = _divide(total, np.asarray(rows.sum(axis=1)), np.asarray(columns.sum(axis=1)))
     if low == high:
         raise InputError(
             f"images[{image_key!r}] is constant (every pixel {low:g}) in channel {index}: no nuclei can be seen; choose another with channel="
             " or image_key=."
         )
     return total
+
+
+def _divide(total: NDArray[np.float32], weight_y: NDArray[np.float32], weight_x: NDArray[np.float32]) -> tuple[float, float]:
+    """Divide by the outer product of the weights, in place and by strips; returns the lowest and highest value."""
+    low, high = np.inf, -np.inf
+    for top in range(0, total.shape[0], _STRIP_PX):
+        strip = total[top : top + _STRIP_PX]
+        strip /= np.maximum(weight_y[top : top + _STRIP_PX, None] * weight_x[None, :], np.finfo(np.float32).tiny)
+        low, high = min(low, float(strip.min())), max(high, float(strip.max()))
+    release(total)
+    return low, high
 
 
 def _coarsest_level(levels: list[DataArray], factor_y: float, factor_x: float) -> DataArray:

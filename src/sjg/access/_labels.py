@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from sjg._logging import logger
 from sjg.access._frames import affine_matrix, apply_affine
 from sjg.access._raster import iter_blocks, raster_levels
-from sjg.core import Grid, InputError
+from sjg.core import Grid, InputError, release, scratch_zeros
 
 if TYPE_CHECKING:
     from spatialdata import SpatialData
@@ -60,9 +61,11 @@ def read_labels_on_grid(
     to_labels = np.asarray(np.linalg.inv(affine_matrix(sdata, labels_key, coordinate_system)) @ grid.matrix, dtype=np.float64)
     to_grid = np.asarray(np.linalg.inv(to_labels), dtype=np.float64)
     wide = array.dtype.itemsize > 4 or array.dtype == np.uint32
-    sampled: NDArray[Any] = np.zeros(grid.shape, dtype=np.int64 if wide else np.int32)
+    sampled: NDArray[Any] = scratch_zeros(grid.shape, np.int64 if wide else np.int32)
     sums: list[pd.DataFrame] = []
     for top, left, block in iter_blocks(array):
+        if left == 0:
+            release(sampled)
         rows, columns = np.nonzero(block)
         if rows.size == 0:
             continue
@@ -77,7 +80,7 @@ def read_labels_on_grid(
         )
         _sample_block(sampled, block, top, left, to_labels, to_grid)
     if not sums:
-        return np.zeros(grid.shape, dtype=np.int32), np.empty(0, dtype=np.int64)
+        return scratch_zeros(grid.shape, np.int32), np.empty(0, dtype=np.int64)
     whole = pd.concat(sums).groupby(level=0).sum()
     centroids = apply_affine(to_grid, np.column_stack([whole["x"] / whole["n"], whole["y"] / whole["n"]]))
     place_small(sampled, whole.index.to_numpy(), centroids, name=f"labels[{labels_key!r}]")
@@ -92,7 +95,10 @@ def place_small(labels: NDArray[Any], ids: NDArray[Any], centroids_xy: NDArray[n
     lost = inside & ~np.isin(ids, _present(labels))
     if not lost.any():
         return
-    size = pd.Series(labels[labels != 0]).value_counts().to_dict()
+    size: dict[int, int] = {}
+    for strip in _strips(labels):
+        for own, count in pd.Series(strip[strip != 0]).value_counts().items():
+            size[own] = size.get(own, 0) + count
     dropped = 0
     for index in np.flatnonzero(lost):
         pixel = rows[index], columns[index]
@@ -120,7 +126,9 @@ def number_from_one(labels: NDArray[Any]) -> tuple[NDArray[np.int32], NDArray[np
     ([[0, 1], [2, 1]], [7, 900])
     """
     ids = _present(labels)
-    numbered = np.empty(labels.shape, dtype=np.int32)
+    if labels.dtype == np.int32 and ids.size and ids[-1] == ids.size:
+        return labels, ids
+    numbered = scratch_zeros(labels.shape, np.int32)
     # a table of new ids is fastest; ids that are few and far between are searched instead
     table = None
     if ids.size and ids[-1] <= max(labels.size, 2**20):
@@ -132,15 +140,22 @@ def number_from_one(labels: NDArray[Any]) -> tuple[NDArray[np.int32], NDArray[np
             numbered[top : top + _STRIP_PX] = table[strip]
         else:
             numbered[top : top + _STRIP_PX] = np.where(strip != 0, np.searchsorted(ids, strip) + 1, 0)
+    release(numbered, labels)
     return numbered, ids
 
 
 def _present(labels: NDArray[Any]) -> NDArray[np.int64]:
     """The non-zero ids, sorted."""
     # hashing is much faster here than the sort of numpy.unique
-    strips = [pd.unique(labels[top : top + _STRIP_PX].ravel()) for top in range(0, labels.shape[0], _STRIP_PX)]
+    strips = [pd.unique(strip.ravel()) for strip in _strips(labels)]
+    release(labels)
     ids = np.unique(np.concatenate(strips)).astype(np.int64) if strips else np.empty(0, dtype=np.int64)
     return ids[ids != 0]
+
+
+def _strips(labels: NDArray[Any]) -> Iterator[NDArray[Any]]:
+    for top in range(0, labels.shape[0], _STRIP_PX):
+        yield labels[top : top + _STRIP_PX]
 
 
 def _sample_block(

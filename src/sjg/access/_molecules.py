@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from dask.delayed import delayed
 from numpy.typing import NDArray
 
 from sjg._logging import logger
 from sjg.access._choose import choose_feature_key
+from sjg.access._compute import compute_in_order
 from sjg.access._frames import affine_matrix, apply_affine, format_extent, grid_extent, xy_extent
-from sjg.core import Grid, InputError, Molecules
+from sjg.core import Grid, GrowingArray, InputError, Molecules, release
+from sjg.core import parts as slices
 
 if TYPE_CHECKING:
     from spatialdata import SpatialData
@@ -133,22 +135,29 @@ def read_molecules(
         logger.info("points[%r] are 3-D: z is ignored", points_key)
     optional = [column for column in ("qv", "is_gene") if column in points.columns and column != feature_key]
     columns = list(dict.fromkeys(["x", "y", feature_key, *optional]))
-    parts = [reader.read(points[columns].get_partition(index).compute()) for index in range(points.npartitions)]
-    report = _report(parts)
-    _check(report, reader, points_key, grid, coordinate_system)
-    yx_px = np.concatenate([part.yx_px for part in parts])
-    gene, gene_names = _sort_genes(np.concatenate([part.gene for part in parts]), reader.names)
+    read = _Rows()
+    needed, read_partition = points[columns], delayed(reader.read)
+    # one at a time: the optimiser may join the partitions of a whole element
+    partitions = (needed.get_partition(index).to_delayed()[0] for index in range(points.npartitions))
+    for part in compute_in_order(read_partition(partition) for partition in partitions):
+        read.add(part)
+    report = read.report()
+    _check(report, read, points_key, grid, coordinate_system)
+    molecules = read.molecules()
+    gene_names = molecules.gene_names
     if len(gene_names) < min_genes:
         raise InputError(
             f"points[{points_key!r}] has {len(gene_names)} gene ({', '.join(gene_names)}) on the image in column {feature_key!r}; at least "
             f"{min_genes} are needed to tell cells apart: check feature_key, min_qv and control_pattern."
         )
     logger.info("transcripts of points[%r]: %s", points_key, report.counts())
-    return Molecules(yx_px=yx_px, gene=gene, gene_names=gene_names), report
+    return molecules, report
 
 
 @dataclass(frozen=True)
 class _Part:
+    """A partition: counts, the rows that became molecules, and the genes by their number in `names`."""
+
     n_rows: int
     n_nonfinite: int
     n_low_quality: int
@@ -158,29 +167,20 @@ class _Part:
     row: NDArray[np.int64]
     yx_px: NDArray[np.float32]
     gene: NDArray[np.int32]
+    names: list[str]
+    #: of the transcripts that passed the filters, in grid pixels, to explain an empty overlap
+    extent: tuple[float, float, float, float] | None
 
 
+@dataclass(frozen=True)
 class _Reader:
-    """Turns partitions into grid positions and gene codes; the codes are shared by all partitions."""
+    """Turns partitions into grid positions and gene codes, in any order and any process."""
 
-    def __init__(
-        self,
-        *,
-        matrix: NDArray[np.float64],
-        shape: tuple[int, int],
-        feature_key: str,
-        min_qv: float | None,
-        control: re.Pattern[str] | None,
-    ) -> None:
-        self.matrix = matrix
-        self.shape = shape
-        self.feature_key = feature_key
-        self.min_qv = min_qv
-        self.control = control
-        self.names: list[str] = []
-        #: of the transcripts that passed the filters, in grid pixels, to explain an empty overlap
-        self.extents: list[tuple[float, float, float, float]] = []
-        self._code_of: dict[str, int] = {}
+    matrix: NDArray[np.float64]
+    shape: tuple[int, int]
+    feature_key: str
+    min_qv: float | None
+    control: re.Pattern[str] | None
 
     def read(self, frame: pd.DataFrame) -> _Part:
         xy = frame[["x", "y"]].to_numpy(dtype=np.float64, na_value=np.nan)
@@ -191,7 +191,7 @@ class _Reader:
             passed = frame["qv"].to_numpy(dtype=np.float64, na_value=np.nan) >= self.min_qv
             n_low_quality = int((left & ~passed).sum())
             left &= passed
-        codes, control = self._codes(frame[self.feature_key])
+        codes, control, names = self._codes(frame[self.feature_key])
         if "is_gene" in frame and self.feature_key != "is_gene":
             control |= ~frame["is_gene"].to_numpy(dtype=bool, na_value=False)
         n_control = int((left & control).sum())
@@ -200,8 +200,6 @@ class _Reader:
         left &= codes >= 0
         row = np.flatnonzero(left)
         mapped = apply_affine(self.matrix, xy[row])
-        if row.size:
-            self.extents.append(xy_extent(mapped))
         height, width = self.shape
         inside = (mapped >= 0).all(axis=1) & (mapped[:, 0] < width) & (mapped[:, 1] < height)
         yx_px = mapped[inside][:, ::-1].astype(np.float32)
@@ -217,59 +215,89 @@ class _Reader:
             row=row[inside],
             yx_px=yx_px,
             gene=codes[row[inside]],
+            names=names,
+            extent=xy_extent(mapped) if row.size else None,
         )
 
-    def _codes(self, column: pd.Series) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
-        """(n,) gene codes, -1 where there is no name, and (n,) whether the name is one of a control."""
+    def _codes(self, column: pd.Series) -> tuple[NDArray[np.int32], NDArray[np.bool_], list[str]]:
+        """(n,) gene codes, -1 where there is no name, (n,) whether the name is one of a control, and the names by code."""
         if isinstance(column.dtype, pd.CategoricalDtype):
             local, values = column.cat.codes.to_numpy(), column.cat.categories.to_numpy()
         else:
             local, values = pd.factorize(column.to_numpy(dtype=object, na_value=None))
-        names = [_name(value) for value in values]
-        is_control = np.array([bool(self.control and self.control.search(name)) for name in names] + [False])
-        codes = np.array([self._code(name, control) for name, control in zip(names, is_control[:-1], strict=True)] + [-1], dtype=np.int32)
+        found = [_name(value) for value in values]
+        is_control = np.array([bool(self.control and self.control.search(name)) for name in found] + [False])
+        named = [not control and name.lower() not in _NO_NAME for name, control in zip(found, is_control[:-1], strict=True)]
+        names = list(dict.fromkeys(name for name, good in zip(found, named, strict=True) if good))
+        code_of = {name: code for code, name in enumerate(names)}
+        codes = np.array([code_of[name] if good else -1 for name, good in zip(found, named, strict=True)] + [-1], dtype=np.int32)
         # -1, the code of a missing value, is the last entry of both
-        return codes[local], is_control[local]
+        return codes[local], is_control[local], names
 
-    def _code(self, name: str, control: bool) -> int:
-        if control or name.lower() in _NO_NAME:
-            return -1
-        code = self._code_of.setdefault(name, len(self.names))
-        if code == len(self.names):
-            self.names.append(name)
-        return code
+
+class _Rows:
+    """The partitions read so far, joined; on disk where they are many."""
+
+    def __init__(self) -> None:
+        self._row = GrowingArray(np.int64)
+        self._yx_px = GrowingArray(np.float32, (2,))
+        self._gene = GrowingArray(np.int32)
+        self._code_of: dict[str, int] = {}
+        self._n_nonfinite = self._n_low_quality = self._n_control = self._n_unnamed = self._n_outside = 0
+        self._sizes: list[int] = []
+        self.extents: list[tuple[float, float, float, float]] = []
+
+    def add(self, part: _Part) -> None:
+        """The next partition."""
+        codes = np.array([self._code_of.setdefault(name, len(self._code_of)) for name in part.names], dtype=np.int32)
+        self._row.append(part.row + sum(self._sizes))
+        self._yx_px.append(part.yx_px)
+        self._gene.append(codes[part.gene])
+        self._n_nonfinite += part.n_nonfinite
+        self._n_low_quality += part.n_low_quality
+        self._n_control += part.n_control
+        self._n_unnamed += part.n_unnamed
+        self._n_outside += part.n_outside
+        self._sizes.append(part.n_rows)
+        if part.extent is not None:
+            self.extents.append(part.extent)
+
+    def report(self) -> MoleculeReport:
+        """What became of the rows."""
+        row = self._row.finish()
+        return MoleculeReport(
+            n_total=sum(self._sizes),
+            n_nonfinite=self._n_nonfinite,
+            n_low_quality=self._n_low_quality,
+            n_control=self._n_control,
+            n_unnamed=self._n_unnamed,
+            n_outside=self._n_outside,
+            n_kept=len(row),
+            row=row,
+            partition_sizes=tuple(self._sizes),
+        )
+
+    def molecules(self) -> Molecules:
+        """The molecules, with the genes that occur, by name."""
+        names, gene = list(self._code_of), self._gene.finish()
+        seen = np.zeros(len(names), dtype=np.int64)
+        for rows in slices(len(gene)):
+            seen += np.bincount(gene[rows], minlength=len(names))
+        order = sorted(np.flatnonzero(seen).tolist(), key=lambda code: names[code])
+        rank = np.full(len(names), -1, dtype=np.int32)
+        rank[order] = np.arange(len(order), dtype=np.int32)
+        for rows in slices(len(gene)):
+            gene[rows] = rank[gene[rows]]
+        yx_px = self._yx_px.finish()
+        release(gene, yx_px)
+        return Molecules(yx_px=yx_px, gene=gene, gene_names=tuple(names[code] for code in order))
 
 
 def _name(value: Any) -> str:
     return value.decode("utf-8", errors="replace").strip() if isinstance(value, bytes) else str(value).strip()
 
 
-def _sort_genes(gene: NDArray[np.int32], names: Sequence[str]) -> tuple[NDArray[np.int32], tuple[str, ...]]:
-    seen = np.flatnonzero(np.bincount(gene, minlength=len(names)))
-    order = sorted(seen.tolist(), key=lambda code: names[code])
-    rank = np.full(len(names), -1, dtype=np.int32)
-    rank[order] = np.arange(len(order), dtype=np.int32)
-    return rank[gene], tuple(names[code] for code in order)
-
-
-def _report(parts: Sequence[_Part]) -> MoleculeReport:
-    sizes = tuple(part.n_rows for part in parts)
-    starts = np.cumsum([0, *sizes])[:-1]
-    row = np.concatenate([part.row + start for part, start in zip(parts, starts, strict=True)]).astype(np.int64)
-    return MoleculeReport(
-        n_total=sum(sizes),
-        n_nonfinite=sum(part.n_nonfinite for part in parts),
-        n_low_quality=sum(part.n_low_quality for part in parts),
-        n_control=sum(part.n_control for part in parts),
-        n_unnamed=sum(part.n_unnamed for part in parts),
-        n_outside=sum(part.n_outside for part in parts),
-        n_kept=len(row),
-        row=row,
-        partition_sizes=sizes,
-    )
-
-
-def _check(report: MoleculeReport, reader: _Reader, points_key: str, grid: Grid, coordinate_system: str) -> None:
+def _check(report: MoleculeReport, read: _Rows, points_key: str, grid: Grid, coordinate_system: str) -> None:
     name = f"points[{points_key!r}]"
     if report.n_total == 0:
         raise InputError(f"{name} has no transcripts; choose other points with points_key=.")
@@ -282,10 +310,10 @@ def _check(report: MoleculeReport, reader: _Reader, points_key: str, grid: Grid,
         warnings.warn(
             f"{name}: {report.n_nonfinite} of {report.n_total} transcripts dropped: NaN or infinite coordinates.", UserWarning, stacklevel=4
         )
-    if not reader.extents:
+    if not read.extents:
         raise InputError(f"No transcript of {name} passes the filters ({report.counts()}); loosen min_qv= or control_pattern=.")
     if report.n_kept == 0:
-        low, high = np.min([e[:2] for e in reader.extents], axis=0), np.max([e[2:] for e in reader.extents], axis=0)
+        low, high = np.min([e[:2] for e in read.extents], axis=0), np.max([e[2:] for e in read.extents], axis=0)
         corners = np.array([[low[0], low[1]], [high[0], low[1]], [low[0], high[1]], [high[0], high[1]]])
         raise InputError(
             f"Image and transcripts do not overlap in coordinate system {coordinate_system!r}: the image covers "

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sjg._logging import logger
 from sjg.access._frames import affine_matrix, apply_affine
 from sjg.access._labels import number_from_one, place_small, read_labels_on_grid
-from sjg.core import Grid, InputError
+from sjg.core import Grid, InputError, scratch_zeros
 
 if TYPE_CHECKING:
     from spatialdata import SpatialData
@@ -99,7 +99,7 @@ def rasterize_shapes(
     height, width = grid.shape
     on_grid = shapely.intersects(drawn, shapely.box(0, 0, width, height))
     position, drawn = position[on_grid], drawn[on_grid]
-    labels = np.zeros(grid.shape, dtype=np.int32)
+    labels = scratch_zeros(grid.shape, np.int32)
     if position.size == 0:
         return labels, np.asarray(element.index)[:0]
     ids = np.arange(1, position.size + 1)

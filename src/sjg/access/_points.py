@@ -12,7 +12,7 @@ import pandas as pd
 from dask.delayed import delayed
 from numpy.typing import NDArray
 
-from sjg.core import InputError
+from sjg.core import InputError, parts, release, scratch_zeros
 
 if TYPE_CHECKING:
     from dask.dataframe import DataFrame as DaskDataFrame
@@ -63,8 +63,10 @@ def with_columns(points: DaskDataFrame, partition_sizes: Sequence[int], columns:
 
 def molecule_column(row: NDArray[np.int64], values: NDArray[Any], n_total: int) -> NDArray[Any]:
     """Values of molecules at all rows of the points; 0 for a row that is no molecule."""
-    column = np.zeros(n_total, dtype=values.dtype)
-    column[row] = values
+    column = scratch_zeros(n_total, values.dtype)
+    for rows in parts(len(row)):
+        column[row[rows]] = values[rows]
+    release(column, row, values)
     return column
 
 

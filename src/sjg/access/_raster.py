@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from xarray import DataArray, DataTree
 
 #: side of the pieces in which a computed chunk is processed
-_PIECE_PX = 2048
+_PIECE_PX = 1024
 
 
 def raster_levels(element: DataArray | DataTree) -> list[DataArray]:
@@ -28,7 +28,7 @@ def raster_levels(element: DataArray | DataTree) -> list[DataArray]:
 def iter_blocks(array: Any) -> Iterator[tuple[int, int, NDArray[Any]]]:
     """Yield (first row, first column, block) over a 2-D dask or NumPy array.
 
-    Each dask chunk is computed once and only one is held at a time; chunks longer than 2,048 pixels come in pieces.
+    Each dask chunk is computed once and only one is held at a time; chunks longer than 1,024 pixels come in pieces.
     """
     chunks = getattr(array, "chunks", None) or ((array.shape[0],), (array.shape[1],))
     rows, columns = (list(pairwise(accumulate(sizes, initial=0))) for sizes in chunks)

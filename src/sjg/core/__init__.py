@@ -13,7 +13,7 @@ from sjg.core.errors import (
     SjgError,
 )
 from sjg.core.random import generator
-from sjg.core.scratch import flush, release, scratch_zeros
+from sjg.core.scratch import GrowingArray, flush, release, scratch_zeros
 from sjg.core.types import CellTypes, Grid, Molecules, Segmentation
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "DeviceError",
     "ExistingElementError",
     "Grid",
+    "GrowingArray",
     "InputError",
     "MissingElementError",
     "Molecules",

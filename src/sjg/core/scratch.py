@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from sjg._settings import settings
+from sjg.core.buckets import parts
 from sjg.core.errors import ScratchError
 
 #: smaller arrays stay in memory
@@ -74,6 +75,62 @@ def scratch_zeros(shape: int | tuple[int, ...], dtype: DTypeLike, *, path: Path 
         except OSError:  # Windows keeps the name as long as the file is open
             weakref.finalize(mapped, _unlink, name)
     return mapped.view(np.ndarray)
+
+
+class GrowingArray:
+    """Rows that come one batch after the other, in memory as long as they are few and then in a working file.
+
+    Parameters
+    ----------
+    dtype
+        Type of the values.
+    row_shape
+        Shape of a row.
+
+    Examples
+    --------
+    >>> from sjg.core.scratch import GrowingArray
+    >>> rows = GrowingArray("int32")
+    >>> rows.append([1, 2])
+    >>> rows.append([3])
+    >>> rows.finish().tolist()
+    [1, 2, 3]
+    """
+
+    def __init__(self, dtype: DTypeLike, row_shape: tuple[int, ...] = ()) -> None:
+        self._dtype, self._row_shape = np.dtype(dtype), row_shape
+        self._batches: list[NDArray[Any]] = []
+        self._whole = scratch_zeros((0, *row_shape), dtype)
+        self._n_rows = self._n_waiting = 0
+
+    def append(self, rows: ArrayLike) -> None:
+        """Add rows at the end."""
+        batch = np.asarray(rows, self._dtype)
+        self._batches.append(batch)
+        self._n_waiting += len(batch)
+        if sum(b.nbytes for b in self._batches) > _IN_MEMORY_BYTES:
+            self._move()
+
+    def finish(self) -> NDArray[Any]:
+        """All rows."""
+        if self._n_rows == 0:
+            return np.concatenate(self._batches) if self._batches else self._whole
+        self._move()
+        return self._whole[: self._n_rows]
+
+    def _move(self) -> None:
+        needed = self._n_rows + self._n_waiting
+        if needed > len(self._whole):
+            # doubled, so that every row is copied a few times at most
+            larger = scratch_zeros((max(needed, 2 * len(self._whole)), *self._row_shape), self._dtype)
+            for part in parts(self._n_rows):
+                larger[part] = self._whole[part]
+            self._whole = larger
+        for batch in self._batches:
+            self._whole[self._n_rows : self._n_rows + len(batch)] = batch
+            self._n_rows += len(batch)
+        self._batches, self._n_waiting = [], 0
+        release(self._whole)
 
 
 def release(*arrays: NDArray[Any] | None) -> None:
