@@ -43,7 +43,7 @@ class AttributionGate:
     """Judges patches by attribution once a round, and pixels by the patch they lie in.
 
     Attribution costs one backward pass for each type of a patch, so a round can afford some patches, drawn at random; elsewhere, and for types
-    without a cell in the patch, every label passes. Nothing outlives the round, so checkpoints need not hold it.
+    without a cell in the patch, every label passes. Nothing outlives the round.
 
     Parameters
     ----------
@@ -100,6 +100,17 @@ class AttributionGate:
             judged = (y >= 0) & (y < verdict.window.height) & (x >= 0) & (x < verdict.window.width) & (row >= 0)
             out[judged] = verdict.allowed[row[judged], y[judged], x[judged]]
         return out
+
+    def tensors(self) -> list[tuple[tuple[int, int, int, int], torch.Tensor, torch.Tensor]]:
+        """The verdicts of this round, for a checkpoint within it."""
+        return [
+            ((v.window.y0, v.window.x0, v.window.height, v.window.width), torch.from_numpy(v.row), torch.from_numpy(v.allowed))
+            for v in self._verdicts
+        ]
+
+    def restore(self, tensors: list[tuple[tuple[int, int, int, int], torch.Tensor, torch.Tensor]]) -> None:
+        """Take up what :meth:`tensors` gave."""
+        self._verdicts = [_Verdict(Window(*place), row.cpu().numpy(), allowed.cpu().numpy()) for place, row, allowed in tensors]
 
     def _judge(
         self,

@@ -27,6 +27,7 @@ def snapshot(trainer: Trainer, history: list[dict[str, Any]]) -> dict[str, Any]:
         "state": trainer.state.tensors(),
         "evidence": evidence_tensors(trainer.total_evidence()),
         "dynamic": (torch.from_numpy(pixel), torch.from_numpy(label)),
+        "gate": trainer.gate.tensors(),
         "records": torch.tensor(trainer.records, dtype=torch.float64).reshape(-1, 2),
         "history": json.dumps(history),
     }
@@ -44,6 +45,7 @@ def restore(trainer: Trainer, content: dict[str, Any]) -> list[dict[str, Any]]:
         trainer.evidence = Evidence.empty(trainer.state)
     pixel, label = content["dynamic"]
     trainer.dynamic.restore(pixel.cpu().numpy(), label.cpu().numpy())
+    trainer.gate.restore(content["gate"])
     trainer.records = [(float(a), float(b)) for a, b in content["records"].tolist()]
     trainer.step, trainer.stopped = int(content["step"]), bool(content["stopped"])
     history: list[dict[str, Any]] = json.loads(content["history"])

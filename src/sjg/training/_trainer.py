@@ -235,9 +235,10 @@ class Trainer:
         best, slot = log_weight.max(1)
         winner = points.winner(slot.cpu().numpy())
         label = np.where(best.exp().cpu().numpy() > self.parameters.pseudo_confidence, winner, UNKNOWN).astype(np.int32)
-        code = self.state.posterior.argmax(1).cpu().numpy()
         of_cell = label > 0
-        label[of_cell] = np.where(self.gate.passes(pixels[of_cell], code[label[of_cell] - 1]), label[of_cell], UNKNOWN)
+        cell = torch.as_tensor(label[of_cell] - 1, dtype=torch.long, device=log_weight.device)
+        types = self.state.posterior[cell].argmax(1).cpu().numpy()
+        label[of_cell] = np.where(self.gate.passes(pixels[of_cell], types), label[of_cell], UNKNOWN)
         return label
 
     def _set_learning_rate(self) -> None:
