@@ -11,9 +11,10 @@ from matplotlib.colors import Normalize, to_rgb
 
 from sjg.core import InputError, MissingElementError
 from sjg.core.colors import NUCLEI_COLOR
-from sjg.pl._elements import check_labels
+from sjg.pl._elements import check_labels, run_record
 from sjg.pl._figure import finish, panels
 from sjg.pl._overlay import outline_mask, outline_width
+from sjg.pl._scale_bar import add_scale_bar, micrometres_per_unit, unit_name
 from sjg.pl._view import Crop, View, channel_names, make_view, sample_image, sample_labels
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ def attribution_map(
     crop: Crop | None = None,
     coordinate_system: str = "global",
     shared_scale: bool = True,
+    scale_bar: bool = True,
     cmap: str = "inferno",
     ax: Axes | Sequence[Axes] | None = None,
     save: str | Path | None = None,
@@ -61,6 +63,8 @@ def attribution_map(
         Where the elements are aligned.
     shared_scale
         One colour scale for all panels, so that genes can be compared; otherwise one for each panel.
+    scale_bar
+        Draw a scale bar in the last panel, in micrometres where the pixel size is known.
     cmap
         Colour map.
     ax
@@ -131,6 +135,10 @@ def attribution_map(
         panel.set_yticks([])
         if common is None:
             figure.colorbar(drawn, ax=panel, shrink=0.8).ax.tick_params(labelsize=7)
+    if scale_bar:
+        record = {} if labels_key is None else run_record(sdata, labels_key)
+        um = micrometres_per_unit(sdata, image_key, coordinate_system, pixel_size_um=None, record=record)
+        add_scale_bar(axes[-1], view.crop[1] - view.crop[0], um, unit_name(sdata, image_key, coordinate_system))
     if common is not None:
         bar = figure.colorbar(drawn, ax=axes, shrink=0.8, pad=0.02)
         bar.set_label("attribution", fontsize=8)

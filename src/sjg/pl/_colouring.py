@@ -99,6 +99,19 @@ def category_counts(sdata: SpatialData, key: str, ids: NDArray[np.int64], color:
     return {str(name): int(n) for name, n in annotation.obs.loc[seen, color].value_counts().items()}
 
 
+def with_unit(column: str) -> str:
+    """Name of a column as an axis label.
+
+    Examples
+    --------
+    >>> with_unit("area_um2"), with_unit("n_transcripts")
+    ('area (µm²)', 'n transcripts')
+    """
+    name, _, unit = column.rpartition("_")
+    text = {"um": "µm", "um2": "µm²", "px": "px", "px2": "px²"}.get(unit)
+    return column.replace("_", " ") if not name or text is None else f"{name.replace('_', ' ')} ({text})"
+
+
 def _is_numeric(values: pd.Series[Any]) -> bool:
     return pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values)
 
@@ -160,7 +173,7 @@ def _by_number(ids: NDArray[np.int64], instances: NDArray[np.int64], values: NDA
     mappable = ScalarMappable(Normalize(low, high if high > low else low + 1.0), cmap)
     rgb = np.asarray(mappable.to_rgba(seen))[:, :3].astype(np.float32)
     rgb[~np.isfinite(seen)] = to_rgb(OTHER_COLOR)
-    return Colouring(ids, rgb, title=color.replace("_", " "), mappable=mappable)
+    return Colouring(ids, rgb, title=with_unit(color), mappable=mappable)
 
 
 def _lookup(ids: NDArray[np.int64], instances: NDArray[np.int64], values: NDArray[Any], missing: float) -> NDArray[Any]:

@@ -13,7 +13,7 @@ import pandas as pd
 from sjg.core import InputError
 from sjg.core.colors import NUCLEI_COLOR, OTHER_COLOR, TRUTH_COLOR
 from sjg.pl._colouring import category_counts, shared_categories
-from sjg.pl._elements import annotation_of, check_labels
+from sjg.pl._elements import annotation_of, check_labels, run_record
 from sjg.pl._figure import finish, new_figure, panels
 from sjg.pl._legend import add_legend, color_entries, outline_entry
 from sjg.pl._segmentation import segmentation
@@ -107,6 +107,9 @@ def comparison(
     elements = list(dict.fromkeys(titles.values()))
     for key in elements:
         check_labels(sdata, key)
+    # labels that no run made, such as nuclei, are drawn over the image that a run beside them used
+    recorded = (run_record(sdata, key).get("image_key") for key in elements)
+    image_key = image_key or next((key for key in recorded if key in sdata.images), None)
     view = make_view(sdata, elements[0], crop, coordinate_system, 256)
     rows = None if metrics is None else metrics_frame(metrics, titles)
     colors = shared_categories(sdata, elements, color)
@@ -220,4 +223,6 @@ def _with_table(rows: pd.DataFrame, titles: Mapping[str, str], height_in: float,
 def _number(value: float) -> str:
     if not np.isfinite(value):
         return "–"
-    return f"{value:.3f}" if abs(value) < 100 else f"{value:,.0f}"
+    if (value == round(value) and abs(value) > 1) or abs(value) >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"

@@ -113,18 +113,19 @@ def gene_importance(
 
     own = ax is None
     if ax is None:
-        figure = new_figure((2.6 + _CELL_IN * len(genes), 1.3 + _CELL_IN * len(types)), show=show)
+        figure = new_figure((2.6 + _CELL_IN * len(genes), max(1.3 + _CELL_IN * len(types), 2.4)), show=show)
         ax = figure.subplots()
     finite = grid.to_numpy(dtype=float)[np.isfinite(grid.to_numpy(dtype=float))]
     norm = Normalize(0.0, 1.0) if scale else Normalize(float(finite.min()), float(finite.max()))
     if kind == "dots":
         fractions = expressing_fraction(table, genes, types)
+        largest_pt2 = _largest_dot(ax, len(genes), len(types))
         rows, columns = np.meshgrid(np.arange(len(types)), np.arange(len(genes)), indexing="ij")
         drawn: ScalarMappable = ax.scatter(
             columns.ravel(),
             rows.ravel(),
             c=grid.to_numpy(dtype=float).ravel(),
-            s=(_MAX_DOT_PT2 * fractions.to_numpy()).ravel(),
+            s=(largest_pt2 * fractions.to_numpy()).ravel(),
             cmap=cmap,
             norm=norm,
             edgecolors="#606060",
@@ -141,7 +142,7 @@ def gene_importance(
     ax.tick_params(length=0)
     for spine in ax.spines.values():
         spine.set_color("#b0b0b0")
-    _explain(ax, drawn, dots=kind == "dots", scale=scale)
+    _explain(ax, drawn, largest_pt2=largest_pt2 if kind == "dots" else None, scale=scale)
     if title is not None:
         ax.set_title(title, fontsize=10)
     finish(root_figure(ax), save=save, show=show, own=own)
@@ -198,21 +199,31 @@ def _choose_types(table: AnnData, scores: pd.DataFrame, asked: Sequence[str] | N
     return [name for name in scored if name in kept]
 
 
-def _explain(ax: Axes, drawn: ScalarMappable, *, dots: bool, scale: bool) -> None:
-    bar = root_figure(ax).colorbar(drawn, ax=ax, shrink=0.6, pad=0.02, aspect=14, anchor=(0.0, 0.0))
+def _largest_dot(ax: Axes, n_genes: int, n_types: int) -> float:
+    """Area in pt2 of the largest dot that touches no neighbour; the final layout leaves the axes about this size."""
+    figure, place = root_figure(ax), ax.get_position()
+    width_in, height_in = place.width * figure.get_figwidth() * 0.85, place.height * figure.get_figheight() * 0.85
+    return min(_MAX_DOT_PT2, (72.0 * min(width_in / (n_genes + 0.4), height_in / (n_types + 0.4))) ** 2)
+
+
+def _explain(ax: Axes, drawn: ScalarMappable, *, largest_pt2: float | None, scale: bool) -> None:
+    dots = largest_pt2 is not None
+    bar = root_figure(ax).colorbar(drawn, ax=ax, shrink=0.5 if dots else 0.8, pad=0.02, aspect=10, anchor=(0.0, 0.0))
     bar.set_label("importance\n(scaled per type)" if scale else "importance", fontsize=8)
     bar.ax.tick_params(labelsize=7)
-    if dots:
+    if largest_pt2 is not None:
         sizes = [
-            Line2D([], [], linestyle="none", marker="o", color="#808080", markersize=np.sqrt(_MAX_DOT_PT2 * share), label=f"{share:.0%}")
+            Line2D([], [], linestyle="none", marker="o", color="#808080", markersize=np.sqrt(largest_pt2 * share), label=f"{share:.0%}")
             for share in (0.25, 0.5, 1.0)
         ]
-        ax.legend(
+        # above the colour bar, in one column with it
+        bar.ax.legend(
             handles=sizes,
             title="cells with\nthe gene",
-            loc="upper left",
-            bbox_to_anchor=(1.01, 1.0),
+            loc="lower left",
+            bbox_to_anchor=(-0.6, 1.1),
             borderaxespad=0.0,
+            labelspacing=0.35,
             frameon=False,
             fontsize=7,
             title_fontsize=8,

@@ -119,6 +119,10 @@ def _draw_series(panel: Axes, epochs: np.ndarray[Any, Any], records: pd.DataFram
     panel.tick_params(labelsize=8)
     panel.xaxis.set_major_locator(MaxNLocator(integer=True))
     panel.margins(y=0.08)
+    if "fraction" in name and known.any():
+        # a change of a tenth of a percent must not look like a leap
+        middle, half = float(np.mean(panel.get_ylim())), max(float(np.ptp(panel.get_ylim())) / 2, 0.025)
+        panel.set_ylim(max(middle - half, 0.0), middle + half)
     for side in ("top", "right"):
         panel.spines[side].set_visible(False)
 

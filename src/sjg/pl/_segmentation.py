@@ -155,10 +155,12 @@ def segmentation(
 
     wanted_px = outline_pt / 72.0 * view.shape[1] / width_in
     width_px = outline_width(labels, wanted_px) if outline_pt > 0 else 0
-    alpha = fill_alpha if fill_alpha is not None else float(np.clip(0.85 - typical_diameter(labels) / 120.0, 0.35, 0.75))
+    # a colour bar reads wrong through a faint fill
+    faintest = 0.35 if colouring.mappable is None else 0.75
+    alpha = fill_alpha if fill_alpha is not None else float(np.clip(0.85 - typical_diameter(labels) / 120.0, faintest, 0.75))
     paint_cells(canvas, labels, colouring.ids, colouring.rgb, fill_alpha=alpha, outline_px=width_px)
     handles: list[Artist] = color_entries(colouring.legend)
-    for kind, rim_color, factor in (("truth", TRUTH_COLOR, 1.0), ("nuclei", NUCLEI_COLOR, 0.6)):
+    for kind, rim_color, factor in (("truth", TRUTH_COLOR, 0.6), ("nuclei", NUCLEI_COLOR, 0.6)):
         key = rim_keys[kind]
         if key is None:
             continue

@@ -145,11 +145,10 @@ def _sample(sdata: SpatialData, key: str, view: View, *, channel: int | None) ->
     if channel is not None and stride > 1:
         values = np.asarray(window.astype(np.float32).coarsen(y=stride, x=stride, boundary="pad").mean().data)
     else:
-        values = np.asarray(window.isel(y=slice(None, None, stride), x=slice(None, None, stride)).data)
-    nearest = 0 if channel is not None else stride // 2
-    row = np.minimum((y[inside] - y0 + nearest) // stride, values.shape[0] - 1)
-    column = np.minimum((x[inside] - x0 + nearest) // stride, values.shape[1] - 1)
-    out[inside] = values[row, column]
+        # the middle of each block of stride x stride pixels, so that none is farther than half a stride from what stands for it
+        middle = {axis: np.minimum(np.arange(0, n, stride) + stride // 2, n - 1) for axis, n in window.sizes.items()}
+        values = np.asarray(window.isel(middle).data)
+    out[inside] = values[(y[inside] - y0) // stride, (x[inside] - x0) // stride]
     return out
 
 
