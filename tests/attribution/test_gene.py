@@ -167,6 +167,21 @@ def test_importance_prefers_the_gene_that_lives_in_the_type() -> None:
         importance.result(specificity=-1.0)
 
 
+def test_patches_without_a_types_effect_count_for_its_share() -> None:
+    """The second patch was not analysed for type 1, but its transcripts say where the type lies."""
+    effect, weight = torch.rand(2, 60), torch.rand(2, 60)
+    gene = torch.arange(60) % 4
+    partly = torch.cat([effect[:, :40], torch.stack([effect[0, 40:], torch.full((20,), torch.nan)])], 1)
+    importance, whole, first = GeneImportance(4, 2), GeneImportance(4, 2), GeneImportance(4, 2)
+    importance.add(partly, gene=gene, weight=weight)
+    whole.add(effect, gene=gene, weight=weight)
+    first.add(effect[:, :40], gene=gene[:40], weight=weight[:, :40])
+    torch.testing.assert_close(importance.result()[:, 0], whole.result()[:, 0])
+    torch.testing.assert_close(importance.result(specificity=0)[:, 1], first.result(specificity=0)[:, 1])
+    share = [i.result(specificity=1) - i.result(specificity=0) for i in (importance, whole)]
+    torch.testing.assert_close(*share)
+
+
 def test_importance_without_any_molecule_is_finite() -> None:
     assert bool(torch.isfinite(GeneImportance(3, 2).result()).all())
 

@@ -106,7 +106,10 @@ def molecule_attribution(
             for a in products:
                 effect += (own * a[item_of, :, y, x]).sum(1).square()
             effects.append(effect)
-    return torch.stack(effects) if several else effects[0]
+    result = torch.stack(effects) if several else effects[0]
+    if not bool(torch.isfinite(result).all()):
+        raise InputError("the derivatives of the logits are not finite; attribution would be meaningless.")
+    return result
 
 
 class GeneImportance:
@@ -144,6 +147,7 @@ class GeneImportance:
         check_count("n_genes", n_genes)
         check_count("n_types", n_types)
         self._sum = torch.zeros(n_types, n_genes, dtype=torch.float64)
+        self._mass = torch.zeros(n_types, 1, dtype=torch.float64)
         self._present = torch.zeros(n_types, n_genes, dtype=torch.float64)
         self._count = torch.zeros(n_genes, dtype=torch.float64)
 
@@ -153,7 +157,7 @@ class GeneImportance:
         Parameters
         ----------
         effect
-            (T, N) from :func:`molecule_attribution`.
+            (T, N) from :func:`molecule_attribution`; NaN where it was not computed: the transcript then counts for the share alone.
         gene
             (N,) gene index.
         weight
@@ -172,8 +176,9 @@ class GeneImportance:
             )
         if len(gene) and not 0 <= int(gene.min()) <= int(gene.max()) < n_genes:
             raise InputError(f"gene reaches from {int(gene.min())} to {int(gene.max())}; valid are 0..{n_genes - 1}.")
-        weight, gene = weight.detach().cpu().double(), gene.cpu().long()
-        self._sum.index_add_(1, gene, effect.detach().cpu().double() * weight)
+        weight, gene, effect = weight.detach().cpu().double(), gene.cpu().long(), effect.detach().cpu().double()
+        self._sum.index_add_(1, gene, (effect * weight).nan_to_num(0.0))
+        self._mass += torch.where(effect.isnan(), 0.0, weight).sum(1, keepdim=True)
         self._present.index_add_(1, gene, weight)
         self._count += torch.bincount(gene, minlength=n_genes)
 
@@ -197,9 +202,8 @@ class GeneImportance:
         if not specificity >= 0:
             raise InputError(f"specificity is {specificity}; give a number >= 0 (0 = attribution alone).")
         tiny = torch.finfo(torch.float64).tiny
-        mass = self._present.sum(1, keepdim=True)
-        effect = half_log((self._sum / mass.clamp_min(tiny)).float())
+        effect = half_log((self._sum / self._mass.clamp_min(tiny)).float())
         # One pseudo-transcript with the types' overall shares: a gene seen once is not yet specific.
-        prior = mass / self._count.sum().clamp_min(1)
+        prior = self._present.sum(1, keepdim=True) / self._count.sum().clamp_min(1)
         share = (self._present + prior) / (self._count + 1)
         return (effect + specificity * share.clamp_min(torch.finfo(torch.float32).tiny).log().float()).T.contiguous()

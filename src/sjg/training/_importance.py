@@ -86,12 +86,11 @@ def gene_importance(
     generator = torch.Generator(device=state.density.device).manual_seed(int(rng.integers(2**31)))
     column = {t: i for i, t in enumerate(wanted)}
     for window, present in jobs:
-        effect, gene, weight = _patch_effect(model, tissue, state, window, present, parameters, generator)
-        full_effect = effect.new_zeros(len(wanted), len(gene))
-        full_weight = effect.new_zeros(len(wanted), len(gene))
-        rows = [column[t] for t in present]
-        full_effect[rows], full_weight[rows] = effect, weight
-        importance.add(full_effect, gene=gene, weight=full_weight)
+        effect, gene, probability = _patch_effect(model, tissue, state, window, present, parameters, generator)
+        # Where a type lies is known from the forward pass also in the patches of others; without those its share would be too small.
+        everywhere = effect.new_full((len(wanted), len(gene)), torch.nan)
+        everywhere[[column[t] for t in present]] = effect
+        importance.add(everywhere, gene=gene, weight=probability[wanted])
     return importance.result().cpu().numpy().astype(np.float32)
 
 
@@ -120,7 +119,7 @@ def _patch_effect(
     parameters: Parameters,
     generator: torch.Generator,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """(T, N) squared effects, (N,) genes and (T, N) weights of the molecules of a patch."""
+    """(T, N) squared effects on `types`, (N,) genes and (K, N) probabilities of all types at the molecules of a patch."""
     maps, embedding, head, sigma_px, batch = patch_inputs(model, tissue, state, window)
     effect = molecule_attribution(
         head,
@@ -137,8 +136,7 @@ def _patch_effect(
     with torch.no_grad():
         probability = torch.softmax(head(maps)[0], 0)
         pixel = batch.coords_px.floor().long()
-        weight = probability[1:][types][:, pixel[:, 0], pixel[:, 1]]
-    return effect, batch.gene, weight
+    return effect, batch.gene, probability[1:, pixel[:, 0], pixel[:, 1]]
 
 
 def patches_by_type(
