@@ -6,6 +6,7 @@ from sjg.access._class_means import class_means
 from sjg.access._compute import compute_in_order
 from sjg.access._counting import LabelledMolecules, labels_table, molecules_in_labels, named_area
 from sjg.access._frames import affine_matrix, apply_affine, choose_coordinate_system, grid_extent
+from sjg.access._genes import with_genes
 from sjg.access._geometry import areas_and_centroids, outlines
 from sjg.access._grid import image_pixel_size_um, labels_grid, nucleus_diameter_px, working_grid
 from sjg.access._image import read_image
@@ -63,6 +64,7 @@ __all__ = [
     "read_nuclei_types",
     "segmentation_table",
     "with_columns",
+    "with_genes",
     "working_grid",
     "write_maps",
     "write_segmentation",

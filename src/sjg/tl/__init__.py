@@ -10,6 +10,7 @@ __getattr__, __dir__, __all__ = _lazy.attach(
         "_aggregate": ["aggregate", "assign_transcripts"],
         "_attribute": ["attribute"],
         "_evaluate": ["evaluate"],
+        "_panel": ["panel_curve", "select_panel"],
         "_segment": ["segment"],
     },
 )

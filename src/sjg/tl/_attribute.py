@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from sjg import access
 from sjg.core import ExistingElementError, InputError, MissingElementError, generator
-from sjg.tl._inputs import Request, read_arrays
+from sjg.tl._inputs import read_arrays
+from sjg.tl._stored_run import stored_request, stored_run
 
 if TYPE_CHECKING:
     from spatialdata import SpatialData
@@ -100,7 +101,7 @@ def attribute(
     for name, value in (("n_probes", n_probes), ("n_steps", n_steps), ("n_patches", 1 if n_patches is None else n_patches)):
         if not isinstance(value, int) or value < 1:
             raise InputError(f"{name}={value!r}; give a whole number >= 1.")
-    table, details = _run_of(sdata, table_key)
+    table, details = stored_run(sdata, table_key)
     names = [str(t) for t in table.varm["gene_importance"].columns]
     chosen_types = _positions(cell_types, names, "cell type", f"varm['gene_importance'] of tables[{table_key!r}]")
     chosen_genes = _positions(genes, [str(g) for g in table.var_names], "gene", f"tables[{table_key!r}]")
@@ -113,7 +114,7 @@ def attribute(
     model, state, parameters = load_model(details["network"], device=fabric.device)
     parameters = parameters.replace(n_probes=n_probes, n_importance_patches=n_patches or parameters.n_importance_patches)
     model.requires_grad_(False)
-    request = _request(details)
+    request = stored_request(details)
     inputs = read_arrays(sdata, request, shape=tuple(int(s) for s in np.asarray(details["grid"]["shape"])))
     if inputs.molecules.gene_names != tuple(map(str, table.var_names)) or len(names) != state.posterior.shape[1]:
         raise InputError(f"The transcripts of points[{request.points_key!r}] are not those of the run; run sjg.tl.segment again.")
@@ -139,16 +140,6 @@ def attribute(
     )
 
 
-def _run_of(sdata: SpatialData, table_key: str) -> tuple[Any, Mapping[str, Any]]:
-    if table_key not in sdata.tables:
-        raise MissingElementError(f"tables[{table_key!r}] does not exist; tables: {sorted(sdata.tables)}. Run sjg.tl.segment first.")
-    table = sdata.tables[table_key]
-    details = table.uns.get("sjg")
-    if not isinstance(details, Mapping) or "network" not in details or "gene_importance" not in table.varm:
-        raise InputError(f"tables[{table_key!r}] holds no trained network (uns['sjg']['network']); it is written by sjg.tl.segment.")
-    return table, details
-
-
 def _positions(asked: Sequence[str] | str | None, valid: list[str], kind: str, where: str) -> list[int]:
     if asked is None:
         return list(range(len(valid)))
@@ -158,27 +149,3 @@ def _positions(asked: Sequence[str] | str | None, valid: list[str], kind: str, w
     if missing or not wanted:
         raise MissingElementError(f"{where} has no {kind} {missing}; it has {', '.join(valid[:10])}{', ...' if len(valid) > 10 else ''}.")
     return [position[w] for w in wanted]
-
-
-def _request(details: Mapping[str, Any]) -> Request:
-    stored = details["request"]
-
-    def text(key: str) -> str | None:
-        value = str(stored[key])
-        return value or None
-
-    return Request(
-        image_key=str(details["image_key"]),
-        points_key=str(details["points_key"]),
-        nuclei_key=str(details["nuclei_key"]) or None,
-        cell_type_key=None,
-        reference=None,
-        resolution_um=float(stored["resolution_um"]) or None,
-        pixel_size_um=float(stored["pixel_size_um"]) or None,
-        coordinate_system=str(details["coordinate_system"]),
-        feature_key=text("feature_key"),
-        channel=text("channel"),
-        min_qv=None if float(stored["min_qv"]) == -np.inf else float(stored["min_qv"]),
-        control_pattern=text("control_pattern"),
-        random_state=0,
-    )
