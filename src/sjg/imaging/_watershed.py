@@ -74,7 +74,7 @@ class WatershedParameters:
     local_spread: float = 0.25
     plain_roundness: float = 0.02
     roundness_weight: float = 5.0
-    crowded_from: float = 0.2
+    crowded_from: float = 0.3
     crowded_over: float = 0.2
     seed_depth: float = 0.1
     brightness_weight: float = 1.0
