@@ -59,6 +59,14 @@ def test_the_dominant_type_passes_where_the_network_listens_to_it(halved):
     assert not gate.passes(pixel, np.full(len(x), 2)).any()
 
 
+def test_evidence_follows_the_type_that_the_transcripts_speak_for(halved):
+    gate = _judge(halved, "evidence")
+    y, x = np.mgrid[:96, :96].reshape(2, -1)
+    pixel, clear = np.stack([y, x], 1), np.abs(x - 48) > 4
+    np.testing.assert_array_equal(gate.passes(pixel, np.zeros(len(x), int))[clear], (x < 48)[clear])
+    np.testing.assert_array_equal(gate.passes(pixel, np.ones(len(x), int))[clear], (x >= 48)[clear])
+
+
 def test_a_loud_type_wins_by_size_and_not_by_contrast():
     rng = np.random.default_rng(0)
     score = rng.normal(size=(2, 20, 20))
@@ -134,5 +142,5 @@ def test_a_gated_run_resumes_bit_for_bit(planted, tmp_path):
 
 
 def test_an_unknown_gate_is_named():
-    with pytest.raises(InputError, match="choose one of none, dominant, contrast, top_fraction"):
+    with pytest.raises(InputError, match="choose one of none, dominant, contrast, top_fraction, evidence"):
         AttributionGate(Parameters(attribution_gate="majority"))

@@ -1,6 +1,7 @@
 """Which gene matters where for which cell type: computational information discarding in closed form and as published."""
 
 from sjg.attribution._closed_form import closed_form
+from sjg.attribution._contribution import type_contribution
 from sjg.attribution._gene import SplatChannels, splat_closed_form, type_attribution
 from sjg.attribution._gradient import gradient
 from sjg.attribution._molecules import GeneImportance, molecule_attribution
@@ -18,4 +19,5 @@ __all__ = [
     "optimize",
     "splat_closed_form",
     "type_attribution",
+    "type_contribution",
 ]

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from sjg.attribution import SplatChannels, closed_form, gradient, optimize
 from sjg.core import InputError
-from sjg.training._importance import gene_importance, patch_inputs, patches_by_type
+from sjg.training._importance import gene_importance, nearest_posterior, patch_inputs, patches_by_type
 from sjg.training._model import CompetitionModel
 from sjg.training._parameters import Parameters
 from sjg.training._state import CellState
@@ -40,7 +40,7 @@ def importance_by(
     """(genes, types) importance.
 
     ``closed_form`` is :func:`gene_importance`. The other two average their maps (-log sigma, and the log of the gradient's magnitude) over
-    pixels, weighted by the probability of the type.
+    pixels, with the weights of :func:`gene_importance`.
     """
     if method == "closed_form":
         return gene_importance(model, tissue, state, parameters, rng=rng, types=types)[genes]
@@ -49,7 +49,7 @@ def importance_by(
     for window, present in patches_by_type(tissue, state, types, parameters.n_importance_patches, rng):
         for t in present:
             column = types.index(t)
-            weight = _type_probability(model, tissue, state, window, t)
+            weight = _type_weight(model, tissue, state, window, t)
             for chunk, maps in _maps(
                 method, model, tissue, state, window, t, genes, n_steps=n_steps, n_probes=parameters.n_probes, rng=rng
             ):
@@ -117,8 +117,12 @@ def _maps(
         yield slice(start, start + len(chosen)), found[0].detach().cpu().numpy()
 
 
-def _type_probability(model: CompetitionModel, tissue: Tissue, state: CellState, window: Window, t: int) -> NDArray[np.float32]:
+def _type_weight(model: CompetitionModel, tissue: Tissue, state: CellState, window: Window, t: int) -> NDArray[np.float32]:
+    """(H, W) weights of the pixels, as those of transcripts in :func:`gene_importance`."""
     maps, _, head, _, _ = patch_inputs(model, tissue, state, window)
     with torch.no_grad():
-        probability: NDArray[np.float32] = torch.softmax(head(maps)[0], 0)[t + 1].cpu().numpy()
-    return probability
+        probability = torch.softmax(head(maps)[0], 0)[t + 1]
+    y, x = np.mgrid[window.y0 : window.y0 + window.height, window.x0 : window.x0 + window.width] + 0.5
+    nearest = nearest_posterior(tissue, state, window, np.stack([y.ravel(), x.ravel()], 1))[t].view_as(probability)
+    weight: NDArray[np.float32] = (probability * nearest).cpu().numpy()
+    return weight

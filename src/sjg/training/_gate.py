@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sjg.attribution import type_attribution
+from sjg.attribution import type_attribution, type_contribution
 from sjg.core import InputError
 from sjg.raster import gaussian_blur
 from sjg.training._importance import patch_inputs
@@ -20,7 +20,7 @@ from sjg.training._state import CellState
 from sjg.training._tissue import Tissue
 from sjg.training._windows import Window, tiles
 
-Gate = Literal["none", "dominant", "contrast", "top_fraction"]
+Gate = Literal["none", "dominant", "contrast", "top_fraction", "evidence"]
 _PATCH_PX = 128
 _HALO_PX = 16
 #: backward passes of a refresh per training step of a round: with these sizes about a tenth of the round's time
@@ -49,8 +49,9 @@ class AttributionGate:
     ----------
     parameters
         ``attribution_gate``: ``"dominant"`` (the type whose attribution is the largest, as published), ``"contrast"`` (the same after
-        each type's mean over the patch is taken off: logits of different classes have no common unit) or ``"top_fraction"`` (a tenth of the
-        patch, the highest for the type; second published form). ``attribution_epoch``: round, from 0, in which it starts.
+        each type's mean over the patch is taken off: logits of different classes have no common unit), ``"top_fraction"`` (a tenth of the
+        patch, the highest for the type; second published form) or ``"evidence"`` (the type for which the transcripts there speak most,
+        :func:`sjg.attribution.type_contribution`). ``attribution_epoch``: round, from 0, in which it starts.
     """
 
     def __init__(self, parameters: Parameters) -> None:
@@ -122,12 +123,16 @@ class AttributionGate:
         generator: torch.Generator,
     ) -> _Verdict:
         maps, embedding, head, sigma_px, _ = patch_inputs(model, tissue, state, window.grown(_HALO_PX))
-        found = type_attribution(
-            head, maps, embedding, [int(t) + 1 for t in types], sigma_px=sigma_px, n_probes=1, generator=generator, probes="signs"
-        )
-        # Mean squares, not mean logarithms: one probe can vanish at a pixel.
-        square = gaussian_blur((2 * found).exp(), _BLUR_RADII * tissue.radius_px)[0, :, _HALO_PX:-_HALO_PX, _HALO_PX:-_HALO_PX]
-        score = square.clamp_min(torch.finfo(square.dtype).tiny).log().cpu().numpy()
+        target = [int(t) + 1 for t in types]
+        blur_px = _BLUR_RADII * tissue.radius_px
+        if self._parameters.attribution_gate == "evidence":
+            found = gaussian_blur(type_contribution(head, maps, target), blur_px)
+        else:
+            found = type_attribution(head, maps, embedding, target, sigma_px=sigma_px, n_probes=1, generator=generator, probes="signs")
+            # Mean squares, not mean logarithms: one probe can vanish at a pixel.
+            found = gaussian_blur((2 * found).exp(), blur_px)
+            found = found.clamp_min(torch.finfo(found.dtype).tiny).log()
+        score = found[0, :, _HALO_PX:-_HALO_PX, _HALO_PX:-_HALO_PX].cpu().numpy()
         row = np.full(state.posterior.shape[1], -1, np.int64)
         row[types] = np.arange(len(types))
         return _Verdict(window, row, _allowed(score, self._parameters.attribution_gate))

@@ -53,6 +53,9 @@ def gene_importance(
 ) -> NDArray[np.float32]:
     """Importance of every gene for the map of every type (closed form of CID), weighted by where the type is.
 
+    A transcript counts for a type by the network's probability of the type at its pixel times that of the nearest cell being of the type.
+    The first alone drowns a rare type in the many pixels where it has a small chance.
+
     Parameters
     ----------
     model
@@ -119,7 +122,7 @@ def _patch_effect(
     parameters: Parameters,
     generator: torch.Generator,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """(T, N) squared effects on `types`, (N,) genes and (K, N) probabilities of all types at the molecules of a patch."""
+    """(T, N) squared effects on `types`, (N,) genes and (K, N) weights for all types of the molecules of a patch."""
     maps, embedding, head, sigma_px, batch = patch_inputs(model, tissue, state, window)
     effect = molecule_attribution(
         head,
@@ -136,7 +139,16 @@ def _patch_effect(
     with torch.no_grad():
         probability = torch.softmax(head(maps)[0], 0)
         pixel = batch.coords_px.floor().long()
-    return effect, batch.gene, probability[1:, pixel[:, 0], pixel[:, 1]]
+    yx_px = batch.coords_px.cpu().numpy() + np.array([window.y0, window.x0], np.float32)
+    return effect, batch.gene, probability[1:, pixel[:, 0], pixel[:, 1]] * nearest_posterior(tissue, state, window, yx_px)
+
+
+def nearest_posterior(tissue: Tissue, state: CellState, window: Window, yx_px: NDArray[np.floating]) -> torch.Tensor:
+    """(K, P) posterior of the types of the nucleus nearest to each (P, 2) position inside the window; 0 beyond its reach."""
+    points = tissue.points(yx_px, window)
+    near = torch.as_tensor(points.signed_px[:, 0] <= tissue.reach_px, device=state.posterior.device)
+    nearest = torch.as_tensor(points.candidate[:, 0], device=state.posterior.device)
+    return (state.posterior[nearest] * near[:, None]).T
 
 
 def patches_by_type(

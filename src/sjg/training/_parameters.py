@@ -69,8 +69,7 @@ class Parameters:
     n_importance_patches, n_probes
         Patches and random probes for the gene importance.
     attribution_gate
-        Which confident pixels may become dynamic labels: ``"none"`` = all; ``"dominant"``, ``"contrast"`` and ``"top_fraction"`` = only those
-        at which the attribution speaks for the type, on a random part of the patches of each round. The gate is off because it brings
+        Which confident pixels may become dynamic labels: ``"none"`` = all; ``"dominant"``, ``"contrast"``, ``"top_fraction"`` and ``"evidence"`` = only those at which the attribution speaks for the type, on a random part of the patches of each round. The gate is off because it brings
         nothing that could be measured, see :doc:`/attribution`.
     attribution_epoch
         Round, from 0, from which the gate is at work.
