@@ -9,7 +9,17 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from sjg.core import InputError
-from sjg.labels import PublishedRule, class_of, published_update, remove_islands, restore_core, territory
+from sjg.labels import (
+    PublishedRule,
+    attribution_agrees,
+    attribution_gate,
+    attribution_in_top,
+    class_of,
+    published_update,
+    remove_islands,
+    restore_core,
+    territory,
+)
 
 
 def scene(seed, n=5, n_types=3):
@@ -98,6 +108,23 @@ def test_one_round_by_hand():
     assert gated.tolist() == [[1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 2]]
 
 
+@given(seeds, rules)
+def test_a_gate_that_was_kept_acts_like_its_attribution(seed, rule):
+    fixed, dynamic, probability, types, attribution = scene(seed)
+    attribution[0] = np.nan
+    passing = attribution_gate(attribution, rule)
+    for k in range(len(attribution)):
+        own = np.full(fixed.shape, k + 1)
+        dominant = rule.attribution_gate == "dominant"
+        expected = attribution_agrees(attribution, own) if dominant else attribution_in_top(attribution, own, rule.attribution_fraction)
+        np.testing.assert_array_equal(passing[k], expected)
+    now, kept = (
+        published_update(fixed, dynamic, probability, instance_type=types, rule=rule, **{name: value})
+        for name, value in (("attribution", attribution), ("passing", passing))
+    )
+    np.testing.assert_array_equal(now, kept)
+
+
 def test_ids_and_classes_agree_after_many_rounds():
     fixed, labels, probability, types, attribution = scene(4)
     for _ in range(5):
@@ -141,3 +168,5 @@ def test_unusable_arrays_are_refused():
         published_update(fixed, dynamic, probability * np.nan, instance_type=types)
     with pytest.raises(InputError, match="has the id"):
         published_update(fixed, dynamic, probability, instance_type=types[:2])
+    with pytest.raises(InputError, match="one of them"):
+        published_update(fixed, dynamic, probability, instance_type=types, attribution=probability[1:], passing=probability[1:] > 0)

@@ -9,7 +9,7 @@ from skimage.segmentation import expand_labels
 
 from sjg.core import CheckpointError, DeviceError, InputError
 from sjg.metrics import instance_iou
-from sjg.training import PRESETS, Parameters, load_model, make_fabric, segment_published, segment_tissue
+from sjg.training import Parameters, load_model, make_fabric, segment_tissue
 
 SMALL = Parameters(
     n_rounds=2, steps_per_round=40, patch_size_px=64, channels=(8, 12), n_folds=2, n_importance_patches=2, n_probes=4, points_per_patch=2000
@@ -131,15 +131,6 @@ def test_stored_network_gives_the_same_weights(planted, result):
         np.testing.assert_array_equal(value.numpy(), stored[name.replace(".", "__")])
     with pytest.raises(InputError, match="incomplete"):
         load_model({**result.network, "weights": {}})
-
-
-def test_published_rule_runs_and_keeps_nuclei(planted):
-    parameters = PRESETS["published"].replace(n_rounds=4, patch_size_px=48, attribution_epoch=2, attribution_interval=1, channels=(8, 12))
-    found = segment_published(planted.molecules, planted.nuclei, planted.types, parameters, fabric=make_fabric("cpu"))
-    inside = planted.nuclei > 0
-    np.testing.assert_array_equal(found.labels[inside], planted.nuclei[inside])
-    assert len(found.history) == 4
-    assert np.isfinite(found.gene_importance).all()
 
 
 def test_devices_and_parameters_are_checked():

@@ -1,6 +1,7 @@
 """The only place that knows SpatialData elements, transformations and dask: it reads arrays out and writes results in."""
 
 from sjg.access._attach import Outputs, attach, check_new_keys, check_output_keys
+from sjg.access._channels import ChannelImage, ChannelValues, choose_channel_image, choose_channels, read_channels
 from sjg.access._choose import choose_channel, choose_feature_key, choose_image, choose_labels, choose_nuclei, choose_points
 from sjg.access._class_means import class_means
 from sjg.access._compute import compute_in_order
@@ -19,9 +20,12 @@ from sjg.access._points import molecule_column, with_columns
 from sjg.access._table import build_table, count_matrix
 from sjg.access._types import annotating_tables, read_nuclei_types
 from sjg.access._write import grid_transformations, segmentation_table, write_segmentation
+from sjg.access._write_channels import write_channel_segmentation
 
 __all__ = [
     "CONTROL_PATTERN",
+    "ChannelImage",
+    "ChannelValues",
     "LabelledMolecules",
     "MoleculeReport",
     "Outputs",
@@ -34,6 +38,8 @@ __all__ = [
     "check_new_keys",
     "check_output_keys",
     "choose_channel",
+    "choose_channel_image",
+    "choose_channels",
     "choose_coordinate_system",
     "choose_feature_key",
     "choose_image",
@@ -57,6 +63,7 @@ __all__ = [
     "outlines",
     "plain",
     "rasterize_shapes",
+    "read_channels",
     "read_image",
     "read_labels_on_grid",
     "read_molecules",
@@ -66,6 +73,7 @@ __all__ = [
     "with_columns",
     "with_genes",
     "working_grid",
+    "write_channel_segmentation",
     "write_maps",
     "write_segmentation",
 ]

@@ -53,6 +53,22 @@ def read_image(
         No such channel; the grid is rotated against the image; an image that is empty, constant or nowhere finite.
     """
     index = choose_channel(sdata, image_key, channel)
+    plane, extent = read_plane(sdata, image_key, grid, index, coordinate_system=coordinate_system)
+    if extent is None:
+        raise InputError(f"images[{image_key!r}] has no finite pixel in channel {index}; choose another channel or image.")
+    low, high = extent
+    if low == high:
+        raise InputError(
+            f"images[{image_key!r}] is constant (every pixel {low:g}) in channel {index}: no nuclei can be seen; choose another with channel="
+            " or image_key=."
+        )
+    return plane
+
+
+def read_plane(
+    sdata: SpatialData, image_key: str, grid: Grid, index: int, *, coordinate_system: str = "global"
+) -> tuple[NDArray[np.float32], tuple[float, float] | None]:
+    """(height, width) channel `index` of an image on the grid, as :func:`read_image`, and its lowest and highest value, None if it has none."""
     levels = raster_levels(sdata.images[image_key])
     to_image = np.linalg.inv(affine_matrix(sdata, image_key, coordinate_system)) @ grid.matrix
     factors = np.diag(to_image)[:2]
@@ -74,15 +90,8 @@ def read_image(
         if left == 0:
             release(total)
         _add_block(total, rows[:, top : top + block.shape[0]], columns[:, left : left + block.shape[1]], values)
-    if missing == plane.size:
-        raise InputError(f"images[{image_key!r}] has no finite pixel in channel {index}; choose another channel or image.")
-    low, high = _divide(total, np.asarray(rows.sum(axis=1)), np.asarray(columns.sum(axis=1)))
-    if low == high:
-        raise InputError(
-            f"images[{image_key!r}] is constant (every pixel {low:g}) in channel {index}: no nuclei can be seen; choose another with channel="
-            " or image_key=."
-        )
-    return total
+    extent = _divide(total, np.asarray(rows.sum(axis=1)), np.asarray(columns.sum(axis=1)))
+    return total, extent if missing < plane.size else None
 
 
 def _divide(total: NDArray[np.float32], weight_y: NDArray[np.float32], weight_x: NDArray[np.float32]) -> tuple[float, float]:

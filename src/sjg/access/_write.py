@@ -107,7 +107,7 @@ def write_segmentation(
     """
     check_output_keys(sdata, key_added, points_key, overwrite=overwrite, to_disk=to_disk)
     _check_sizes(segmentation, grid, molecules, report)
-    segmentation, source_ids = _compact(segmentation, source_ids)
+    segmentation, source_ids = compact(segmentation, source_ids)
     region = labels_key(key_added)
     details = {
         "key_added": key_added,
@@ -118,15 +118,7 @@ def write_segmentation(
         **(uns or {}),
     }
     table = segmentation_table(segmentation, grid, molecules=molecules, region=region, source_ids=source_ids, uns=details)
-    labels = Labels2DModel.parse(
-        segmentation.labels,
-        dims=("y", "x"),
-        chunks=(min(_CHUNK_PX, grid.shape[0]), min(_CHUNK_PX, grid.shape[1])),
-        transformations=grid_transformations(sdata, image_key, grid, coordinate_system=coordinate_system),
-    )
-    polygons = GeoDataFrame(geometry=outlines(segmentation.labels))
-    polygons.index = pd.RangeIndex(1, len(polygons) + 1, name=INSTANCE_KEY)
-    shapes = ShapesModel.parse(polygons, transformations=grid_transformations(sdata, image_key, grid, coordinate_system=coordinate_system))
+    labels, shapes = cell_elements(sdata, segmentation.labels, grid, image_key, coordinate_system)
     columns = {
         cell_id_column(key_added): molecule_column(report.row, segmentation.molecule_cell.astype(np.int32), report.n_total),
         confidence_column(key_added): molecule_column(report.row, segmentation.molecule_confidence.astype(np.float32), report.n_total),
@@ -183,7 +175,6 @@ def segmentation_table(
     area_name, areas = named_area(area, grid)
     types = pd.Categorical.from_codes(segmentation.cell_type, categories=list(segmentation.type_names))
     used = types.remove_unused_categories()
-    color_of = dict(zip(segmentation.type_names, distinct_colors(len(segmentation.type_names)), strict=True))
     details = {
         "parameters": segmentation.parameters,
         "network": segmentation.network,
@@ -199,14 +190,36 @@ def segmentation_table(
             area_name: areas,
             "cell_type": used,
             "cell_type_confidence": segmentation.cell_type_confidence.astype(np.float32),
-            "nucleus_id": _nucleus_ids(source_ids, n_cells),
+            "nucleus_id": nucleus_ids(source_ids, n_cells),
         },
         spatial=apply_affine(grid.matrix, centroid),
         uns={"sjg": {**plain(details), "history": history_columns(segmentation.history)}},
     )
-    table.uns["cell_type_colors"] = [color_of[name] for name in used.categories]
+    table.uns["cell_type_colors"] = type_colors(segmentation.type_names, used)
     table.varm["gene_importance"] = pd.DataFrame(segmentation.gene_importance, index=table.var_names, columns=list(segmentation.type_names))
     return table
+
+
+def type_colors(type_names: tuple[str, ...], types: pd.Categorical) -> list[str]:
+    """A colour for each category of `types`, out of the palette of all types of the run."""
+    color_of = dict(zip(type_names, distinct_colors(len(type_names)), strict=True))
+    return [color_of[name] for name in types.categories]
+
+
+def cell_elements(
+    sdata: SpatialData, cells: NDArray[np.int32], grid: Grid, image_key: str, coordinate_system: str
+) -> tuple[Any, GeoDataFrame]:
+    """Labels and boundaries of cells 1..n, placed where the image is."""
+    labels = Labels2DModel.parse(
+        cells,
+        dims=("y", "x"),
+        chunks=(min(_CHUNK_PX, grid.shape[0]), min(_CHUNK_PX, grid.shape[1])),
+        transformations=grid_transformations(sdata, image_key, grid, coordinate_system=coordinate_system),
+    )
+    polygons = GeoDataFrame(geometry=outlines(cells))
+    polygons.index = pd.RangeIndex(1, len(polygons) + 1, name=INSTANCE_KEY)
+    shapes = ShapesModel.parse(polygons, transformations=grid_transformations(sdata, image_key, grid, coordinate_system=coordinate_system))
+    return labels, shapes
 
 
 def grid_transformations(
@@ -231,7 +244,7 @@ def grid_transformations(
     return {name: Sequence([to_pixels, transformation]) for name, transformation in transformations.items()}
 
 
-def _nucleus_ids(source_ids: NDArray[Any] | None, n_cells: int) -> NDArray[Any]:
+def nucleus_ids(source_ids: NDArray[Any] | None, n_cells: int) -> NDArray[Any]:
     if source_ids is None:
         return np.arange(1, n_cells + 1)
     ids = np.asarray(source_ids)
@@ -244,7 +257,7 @@ def _nucleus_ids(source_ids: NDArray[Any] | None, n_cells: int) -> NDArray[Any]:
     return np.concatenate([ids, none])
 
 
-def _compact(segmentation: Segmentation, source_ids: NDArray[Any] | None) -> tuple[Segmentation, NDArray[Any] | None]:
+def compact(segmentation: Segmentation, source_ids: NDArray[Any] | None) -> tuple[Segmentation, NDArray[Any] | None]:
     """Leave out the cells without a pixel: tables and viewers break on rows without a mask."""
     n_cells = len(segmentation.cell_type)
     area, _ = areas_and_centroids(segmentation.labels)
@@ -263,7 +276,7 @@ def _compact(segmentation: Segmentation, source_ids: NDArray[Any] | None) -> tup
         cell_type=segmentation.cell_type[present],
         cell_type_confidence=segmentation.cell_type_confidence[present],
     )
-    return compacted, _nucleus_ids(source_ids, n_cells)[present]
+    return compacted, nucleus_ids(source_ids, n_cells)[present]
 
 
 def _check_sizes(segmentation: Segmentation, grid: Grid, molecules: Molecules, report: MoleculeReport) -> None:

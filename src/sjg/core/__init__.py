@@ -14,12 +14,13 @@ from sjg.core.errors import (
 )
 from sjg.core.random import generator
 from sjg.core.scratch import GrowingArray, flush, release, scratch_zeros
-from sjg.core.types import CellTypes, Grid, Molecules, Segmentation
+from sjg.core.types import CellTypes, Channels, Grid, Molecules, Segmentation
 
 __all__ = [
     "AmbiguousElementError",
     "Buckets",
     "CellTypes",
+    "Channels",
     "CheckpointError",
     "DependencyError",
     "DeviceError",

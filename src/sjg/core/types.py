@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -49,6 +50,26 @@ class Molecules:
 
     def __len__(self) -> int:
         return len(self.gene)
+
+
+@dataclass(frozen=True)
+class Channels:
+    """Densities on the grid in place of transcripts: gene densities, or the channels of a stained image.
+
+    Parameters
+    ----------
+    names
+        The C channels.
+    shape
+        (height, width) of the grid.
+    read
+        Gives the (C, h, w) float32 densities of a window (rows, columns) inside the grid: how many molecules, or units that count as
+        molecules, lie in each pixel; non-negative.
+    """
+
+    names: tuple[str, ...]
+    shape: tuple[int, int]
+    read: Callable[[slice, slice], NDArray[np.float32]]
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ __getattr__, __dir__, __all__ = _lazy.attach(
         "_bridge": ["bridge_gaps"],
         "_clean": ["fill_holes", "keep_connected", "keep_largest", "label_pieces", "relabel_sequential"],
         "_grow": ["grow"],
-        "_published": ["PublishedRule", "published_update", "remove_islands", "restore_core"],
+        "_published": ["PublishedRule", "attribution_gate", "published_update", "remove_islands", "restore_core"],
         "_smooth": ["smooth_outlines"],
         "_territory": ["class_of", "territory"],
     },

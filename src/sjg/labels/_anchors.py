@@ -67,9 +67,8 @@ def attribution_agrees(attribution: Floats, type_map: Labels) -> Mask:
     >>> attribution_agrees(np.array([[[3.0, 1.0, 3.0]], [[2.0, 2.0, 2.0]]]), np.array([[1, 1, 0]]))
     array([[ True, False, False]])
     """
-    own = _own_attribution(attribution, type_map)
-    best = np.where(np.isnan(attribution), -np.inf, attribution).max(axis=0)
-    return (type_map > 0) & (np.isnan(own) | (own >= best))
+    _check_fit(attribution, type_map)
+    return at_types(passes_dominant(attribution), type_map)
 
 
 def attribution_in_top(attribution: Floats, type_map: Labels, fraction: float) -> Mask:
@@ -99,20 +98,37 @@ def attribution_in_top(attribution: Floats, type_map: Labels, fraction: float) -
     """
     if not 0 < fraction <= 1:
         raise InputError(f"fraction is {fraction}; give a number in (0, 1].")
-    own = _own_attribution(attribution, type_map)
+    _check_fit(attribution, type_map)
+    return at_types(passes_top(attribution, fraction), type_map)
+
+
+def passes_dominant(attribution: Floats) -> Mask:
+    """(K, H, W) bool: where each type has the largest attribution of all, or has none (NaN)."""
+    best = np.where(np.isnan(attribution), -np.inf, attribution).max(axis=0)
+    return np.isnan(attribution) | (attribution >= best)
+
+
+def passes_top(attribution: Floats, fraction: float) -> Mask:
+    """(K, H, W) bool: where the attribution of each type is among the largest `fraction` of that type's, or the type has none (NaN)."""
+    if not 0 < fraction <= 1:
+        raise InputError(f"fraction is {fraction}; give a number in (0, 1].")
     n_pixels = attribution[0].size
     # the m-th largest value of each type, m rounded up: never below the fraction asked for
     place = n_pixels - min(n_pixels, int(np.ceil(round(fraction * n_pixels, 6))))
     limit = np.partition(attribution.reshape(len(attribution), -1), place, axis=1)[:, place]
-    return (type_map > 0) & (np.isnan(own) | (own >= limit[np.maximum(type_map, 1) - 1]))
+    return np.isnan(attribution) | (attribution >= limit[:, None, None])
 
 
-def _own_attribution(attribution: Floats, type_map: Labels) -> Floats:
+def at_types(passing: Mask, type_map: Labels) -> Mask:
+    """(H, W) bool: `passing` (K, H, W) of the type 1..K of each pixel; False where the type is 0."""
+    return (type_map > 0) & np.take_along_axis(passing, np.maximum(type_map, 1)[None] - 1, axis=0)[0]
+
+
+def _check_fit(attribution: NDArray, type_map: Labels) -> None:
     if attribution.ndim != 3 or attribution.shape[1:] != type_map.shape:
         raise InputError(f"attribution {attribution.shape} and type_map {type_map.shape} do not fit; give (K, H, W) and (H, W).")
     if type_map.max(initial=0) > len(attribution):
         raise InputError(f"type_map has type {type_map.max()} and attribution {len(attribution)} types; give one plane for each type.")
-    return np.take_along_axis(attribution, np.maximum(type_map, 1)[None] - 1, axis=0)[0]
 
 
 def anchors(

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sjg.core import InputError
-from sjg.labels._anchors import anchors, attribution_agrees, attribution_in_top, drop_isolated
+from sjg.labels._anchors import anchors, at_types, drop_isolated, passes_dominant, passes_top
 from sjg.labels._bridge import bridge_gaps
 from sjg.labels._clean import fill_holes, keep_connected
 from sjg.labels._territory import class_of, territory
@@ -81,6 +81,7 @@ def published_update(
     *,
     instance_type: Labels,
     attribution: NDArray[np.floating] | None = None,
+    passing: NDArray[np.bool_] | None = None,
     rule: PublishedRule | None = None,
 ) -> Labels:
     """Update the dynamic labels once, by the rule of the paper :cite:p:`ma2026segjointgene`.
@@ -101,6 +102,8 @@ def published_update(
         (n + 1,) type 1..K of each instance; entry 0 is not read.
     attribution
         (K, H, W) attribution of types 1..K summed over genes, NaN in types without; None before attribution starts.
+    passing
+        (K, H, W) result of :func:`attribution_gate` where it was computed before, in place of `attribution`.
     rule
         The knobs, by default :class:`PublishedRule` as it stands.
 
@@ -130,6 +133,10 @@ def published_update(
     array([[0, 1, 1, 1, 1, 0, 0]])
     """
     rule = PublishedRule() if rule is None else rule
+    if attribution is not None and passing is not None:
+        raise InputError("attribution and passing are both given; give one of them.")
+    if attribution is not None:
+        passing = attribution_gate(attribution, rule)
     if fixed.ndim != 2 or dynamic.shape != fixed.shape or class_probability.shape[1:] != fixed.shape:
         raise InputError(
             f"fixed {fixed.shape}, dynamic {dynamic.shape} and class_probability {class_probability.shape} do not fit; "
@@ -148,7 +155,7 @@ def published_update(
         core=core,
         confidence_threshold=rule.confidence_threshold,
         window_px=rule.confidence_window_px,
-        attribution_passes=None if attribution is None else attribution_gate(attribution, type_map, rule),
+        attribution_passes=None if passing is None else at_types(passing, type_map),
     )
     labels = restore_core(candidates, fixed)
     labels = drop_isolated(labels, core, min_votes=rule.min_votes)
@@ -158,11 +165,30 @@ def published_update(
     return restore_core(labels, fixed)
 
 
-def attribution_gate(attribution: NDArray[np.floating], type_map: Labels, rule: PublishedRule) -> NDArray[np.bool_]:
-    """(H, W) bool: the pixels that the attribution lets pass, by the gate of `rule`."""
-    if rule.attribution_gate == "dominant":
-        return attribution_agrees(attribution, type_map)
-    return attribution_in_top(attribution, type_map, rule.attribution_fraction)
+def attribution_gate(attribution: NDArray[np.floating], rule: PublishedRule) -> NDArray[np.bool_]:
+    """Where the attribution lets each type pass, whatever the territories: it can be kept while they change.
+
+    Parameters
+    ----------
+    attribution
+        (K, H, W) attribution of types 1..K summed over genes, NaN in types without, which pass everywhere.
+    rule
+        The gate and its fraction.
+
+    Returns
+    -------
+    (K, H, W) bool.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sjg.labels import PublishedRule, attribution_gate
+    >>> attribution_gate(np.array([[[3.0, 1.0]], [[2.0, 2.0]], [[np.nan, np.nan]]]), PublishedRule())
+    array([[[ True, False]],
+           [[False,  True]],
+           [[ True,  True]]])
+    """
+    return passes_dominant(attribution) if rule.attribution_gate == "dominant" else passes_top(attribution, rule.attribution_fraction)
 
 
 def remove_islands(labels: Labels, fixed: Labels) -> Labels:

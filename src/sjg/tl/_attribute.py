@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sjg import access
 from sjg.core import ExistingElementError, InputError, MissingElementError, generator
-from sjg.tl._inputs import read_arrays
+from sjg.tl._attribute_published import published_attribution
+from sjg.tl._inputs import RunArrays, read_arrays
 from sjg.tl._stored_run import stored_request, stored_run
 
 if TYPE_CHECKING:
+    from lightning_fabric import Fabric
     from spatialdata import SpatialData
 
 
@@ -94,7 +97,7 @@ def attribute(
     >>> sdata["importance_map"].dims
     ('c', 'y', 'x')
     """
-    from sjg.training import ATTRIBUTION_METHODS, Tissue, attribution_maps, importance_by, load_model, make_fabric
+    from sjg.training import ATTRIBUTION_METHODS, PUBLISHED_KIND, make_fabric
 
     if method not in ATTRIBUTION_METHODS:
         raise InputError(f"method={method!r}; choose one of {', '.join(ATTRIBUTION_METHODS)}.")
@@ -111,33 +114,73 @@ def attribute(
         if key_added in sdata.images and not overwrite:
             raise ExistingElementError(f"images[{key_added!r}] exists; choose another key_added, or overwrite=True.")
     fabric = make_fabric(device)
-    model, state, parameters = load_model(details["network"], device=fabric.device)
-    parameters = parameters.replace(n_probes=n_probes, n_importance_patches=n_patches or parameters.n_importance_patches)
-    model.requires_grad_(False)
     request = stored_request(details)
     inputs = read_arrays(sdata, request, shape=tuple(int(s) for s in np.asarray(details["grid"]["shape"])))
-    if inputs.molecules.gene_names != tuple(map(str, table.var_names)) or len(names) != state.posterior.shape[1]:
-        raise InputError(f"The transcripts of points[{request.points_key!r}] are not those of the run; run sjg.tl.segment again.")
-    tissue = Tissue(inputs.molecules, inputs.nuclei, parameters)
-    if len(tissue.nuclei) != len(state.density):
-        raise InputError("The nuclei are not those of the run; run sjg.tl.segment again.")
-    rng = generator(random_state, 6)
+    if inputs.molecules.gene_names != tuple(map(str, table.var_names)):
+        what = (
+            f"channels of images[{inputs.image_key!r}]" if inputs.points_key is None else f"transcripts of points[{request.points_key!r}]"
+        )
+        raise InputError(f"The {what} are not those of the run; run sjg.tl.segment again.")
+    attribution = published_attribution if str(details["network"].get("kind", "")) == PUBLISHED_KIND else _attribution
+    values = attribution(
+        details["network"],
+        inputs,
+        fabric=fabric,
+        method=method,
+        genes=chosen_genes,
+        types=chosen_types,
+        n_types=len(names),
+        as_maps=key_added is not None,
+        n_probes=n_probes,
+        n_patches=n_patches,
+        n_steps=n_steps,
+        rng=generator(random_state, 6),
+    )
     if key_added is None:
-        values = importance_by(method, model, tissue, state, parameters, genes=chosen_genes, types=chosen_types, n_steps=n_steps, rng=rng)
         frame = table.varm["gene_importance"].copy()
         frame.iloc[chosen_genes, chosen_types] = values
         table.varm["gene_importance"] = frame
         return
-    maps = attribution_maps(method, model, tissue, state, parameters, genes=chosen_genes, target=chosen_types[0], n_steps=n_steps, rng=rng)
     access.write_maps(
         sdata,
-        maps,
+        values,
         [str(table.var_names[g]) for g in chosen_genes],
         inputs.grid,
         key_added=key_added,
         image_key=inputs.image_key,
         coordinate_system=inputs.coordinate_system,
     )
+
+
+def _attribution(
+    stored: Mapping[str, Any],
+    inputs: RunArrays,
+    *,
+    fabric: Fabric,
+    method: Any,
+    genes: list[int],
+    types: list[int],
+    n_types: int,
+    as_maps: bool,
+    n_probes: int,
+    n_patches: int | None,
+    n_steps: int,
+    rng: np.random.Generator,
+) -> NDArray[np.float32]:
+    """(genes, types) importance, or the (genes, H, W) maps of the one type, by the network of a default run."""
+    from sjg.training import Tissue, attribution_maps, importance_by, load_model
+
+    model, state, parameters = load_model(dict(stored), device=fabric.device)
+    parameters = parameters.replace(n_probes=n_probes, n_importance_patches=n_patches or parameters.n_importance_patches)
+    model.requires_grad_(False)
+    if state.posterior.shape[1] != n_types:
+        raise InputError("The cell types are not those of the run; run sjg.tl.segment again.")
+    tissue = Tissue(inputs.molecules, inputs.nuclei, parameters)
+    if len(tissue.nuclei) != len(state.density):
+        raise InputError("The nuclei are not those of the run; run sjg.tl.segment again.")
+    if as_maps:
+        return attribution_maps(method, model, tissue, state, parameters, genes=genes, target=types[0], n_steps=n_steps, rng=rng)
+    return importance_by(method, model, tissue, state, parameters, genes=genes, types=types, n_steps=n_steps, rng=rng)
 
 
 def _positions(asked: Sequence[str] | str | None, valid: list[str], kind: str, where: str) -> list[int]:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sjg import access
 from sjg._logging import logger
-from sjg.core import CellTypes, Grid, InputError, Molecules
+from sjg.core import CellTypes, Grid, InputError, Molecules, generator
 
 if TYPE_CHECKING:
     from spatialdata import SpatialData
@@ -33,25 +33,35 @@ class Request:
     min_qv: float | None
     control_pattern: str | None
     random_state: int
+    features: Literal["transcripts", "channels"] = "transcripts"
+    channels: tuple[str, ...] | None = None
+    channel_values: access.ChannelValues = "auto"
 
 
 @dataclass(frozen=True)
 class RunArrays:
-    """What a run reads from the object, before types."""
+    """What a run reads from the object, before types.
+
+    `channels` are there where they stand in place of transcripts, which are drawn from them; `trained` are the pixels of patch files that
+    are not in a folder ``test``, None where that is all.
+    """
 
     image_key: str
-    points_key: str
+    points_key: str | None
     nuclei_key: str | None
     coordinate_system: str
     grid: Grid
     molecules: Molecules
-    report: access.MoleculeReport
+    report: access.MoleculeReport | None
     nuclei: NDArray[np.int32]
     source_ids: NDArray[Any] | None
     reference: tuple[tuple[str, ...], NDArray[np.float64]] | None
+    channels: access.ChannelImage | None = None
+    channel_values: Literal["density", "intensity"] | None = None
+    trained: NDArray[np.bool_] | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RunInputs(RunArrays):
     """The arrays of a run and the start types of its nuclei."""
 
@@ -75,14 +85,11 @@ def read_arrays(sdata: SpatialData, request: Request, *, shape: tuple[int, ...] 
     InputError
         See :func:`sjg.tl.segment`.
     """
+    if request.features == "channels":
+        return _channel_arrays(sdata, request, shape=shape)
     image_key = access.choose_image(sdata, request.image_key)
     points_key = access.choose_points(sdata, request.points_key)
-    nuclei_key = access.choose_nuclei(sdata, request.nuclei_key)
-    if nuclei_key is None and request.cell_type_key is not None and request.reference is None:
-        raise InputError(
-            f"cell_type_key={request.cell_type_key!r} names a column of a table that annotates nuclei, but no nuclei were given; "
-            "pass nuclei_key, or drop cell_type_key to find types by reference or clustering."
-        )
+    nuclei_key = _choose_nuclei(sdata, request)
     keys = [key for key in (image_key, points_key, nuclei_key) if key is not None]
     frame = access.choose_coordinate_system(sdata, keys, request.coordinate_system)
     access.choose_feature_key(sdata, points_key, request.feature_key)
@@ -97,8 +104,7 @@ def read_arrays(sdata: SpatialData, request: Request, *, shape: tuple[int, ...] 
         pixel_size_um=request.pixel_size_um,
         nucleus_diameter_px=diameter,
     )
-    if shape is not None and grid.shape != shape:
-        raise InputError(f"images[{image_key!r}] gives a grid of {grid.shape} pixels, the run had {shape}; run sjg.tl.segment again.")
+    _check_shape(grid, shape, image_key)
     molecules, report = access.read_molecules(
         sdata,
         points_key,
@@ -108,9 +114,84 @@ def read_arrays(sdata: SpatialData, request: Request, *, shape: tuple[int, ...] 
         min_qv=request.min_qv,
         control_pattern=request.control_pattern,
     )
-    reference = _resolve_reference(sdata, request, molecules)
+    reference = _resolve_reference(sdata, request, molecules.gene_names)
     nuclei, source_ids = _read_nuclei(sdata, request, grid, image_key, nuclei_key, frame)
     return RunArrays(image_key, points_key, nuclei_key, frame, grid, molecules, report, nuclei, source_ids, reference)
+
+
+def _channel_arrays(sdata: SpatialData, request: Request, *, shape: tuple[int, ...] | None) -> RunArrays:
+    """Read the channels of an image, nuclei and reference into the image's own pixel grid."""
+    from sjg.training import sample_molecules
+
+    image_key = access.choose_channel_image(sdata, request.image_key)
+    nuclei_key = _choose_nuclei(sdata, request)
+    frame = access.choose_coordinate_system(sdata, [key for key in (image_key, nuclei_key) if key is not None], request.coordinate_system)
+    indices = access.choose_channels(sdata, image_key, request.channels, nuclear=request.channel, find_nuclei=nuclei_key is None)
+    grid = access.working_grid(
+        sdata,
+        image_key,
+        coordinate_system=frame,
+        # channels lose nothing in the image's own pixels, whatever their size
+        resolution_um=request.resolution_um or request.pixel_size_um,
+        pixel_size_um=request.pixel_size_um,
+    )
+    _check_shape(grid, shape, image_key)
+    nuclei, source_ids = _read_nuclei(sdata, request, grid, image_key, nuclei_key, frame)
+    values = _channel_values(sdata, request, image_key)
+    channels = access.read_channels(sdata, image_key, grid, indices, values=values, nuclei=nuclei, coordinate_system=frame)
+    # the draw belongs to the data, not to the run: the same image gives the same molecules whatever the seed of the training
+    molecules = sample_molecules(channels.densities(), generator(0, 7))
+    reference = _resolve_reference(sdata, request, channels.names)
+    return RunArrays(
+        image_key,
+        None,
+        nuclei_key,
+        frame,
+        grid,
+        molecules,
+        None,
+        nuclei,
+        source_ids,
+        reference,
+        channels,
+        values,
+        _trained(sdata, image_key, grid.shape),
+    )
+
+
+def _channel_values(sdata: SpatialData, request: Request, image_key: str) -> Literal["density", "intensity"]:
+    if request.channel_values != "auto":
+        return request.channel_values
+    from_patches = "sjg_patches" in sdata.attrs and image_key == "genes"
+    return "density" if from_patches or request.reference is not None else "intensity"
+
+
+def _trained(sdata: SpatialData, image_key: str, shape: tuple[int, int]) -> NDArray[np.bool_] | None:
+    """Pixels of the patch files that the object was read from, but for those in a folder ``test``."""
+    record = sdata.attrs.get("sjg_patches")
+    if record is None or image_key != "genes":
+        return None
+    height, width = record["patch_shape_px"]
+    mask = np.zeros(shape, bool)
+    for file in record["files"]:
+        if not file["name"].startswith("test/"):
+            mask[file["row"] * height : (file["row"] + 1) * height, file["column"] * width : (file["column"] + 1) * width] = True
+    return None if mask.all() or not mask.any() else mask
+
+
+def _choose_nuclei(sdata: SpatialData, request: Request) -> str | None:
+    nuclei_key = access.choose_nuclei(sdata, request.nuclei_key)
+    if nuclei_key is None and request.cell_type_key is not None and request.reference is None:
+        raise InputError(
+            f"cell_type_key={request.cell_type_key!r} names a column of a table that annotates nuclei, but no nuclei were given; "
+            "pass nuclei_key, or drop cell_type_key to find types by reference or clustering."
+        )
+    return nuclei_key
+
+
+def _check_shape(grid: Grid, shape: tuple[int, ...] | None, image_key: str) -> None:
+    if shape is not None and grid.shape != shape:
+        raise InputError(f"images[{image_key!r}] gives a grid of {grid.shape} pixels, the run had {shape}; run sjg.tl.segment again.")
 
 
 def read_inputs(sdata: SpatialData, request: Request) -> RunInputs:
@@ -123,29 +204,35 @@ def read_inputs(sdata: SpatialData, request: Request) -> RunInputs:
     """
     arrays = read_arrays(sdata, request)
     types = _initial_types(sdata, request, arrays)
-    counts = arrays.report.counts()
     logger.info(
-        "%s x %s pixels%s, %s nuclei, %s of %s transcripts of %s genes (%s low quality, %s controls, %s outside the image), %s types",
+        "%s x %s pixels%s, %s nuclei, %s, %s types",
         *arrays.grid.shape,
         f" of {arrays.grid.pixel_size_um:g} um" if arrays.grid.pixel_size_um else "",
         int(arrays.nuclei.max()),
-        counts["n_kept"],
-        counts["n_total"],
-        len(arrays.molecules.gene_names),
-        counts["n_low_quality"],
-        counts["n_control"],
-        counts["n_outside"],
+        _described(arrays),
         len(types.names),
     )
     return RunInputs(**vars(arrays), types=types)
 
 
-def _resolve_reference(sdata: SpatialData, request: Request, molecules: Molecules) -> tuple[tuple[str, ...], NDArray[np.float64]] | None:
+def _described(arrays: RunArrays) -> str:
+    if arrays.report is None:
+        return f"{len(arrays.molecules.gene_names)} channels in place of genes"
+    counts = arrays.report.counts()
+    return (
+        f"{counts['n_kept']} of {counts['n_total']} transcripts of {len(arrays.molecules.gene_names)} genes ({counts['n_low_quality']} low "
+        f"quality, {counts['n_control']} controls, {counts['n_outside']} outside the image)"
+    )
+
+
+def _resolve_reference(
+    sdata: SpatialData, request: Request, gene_names: tuple[str, ...]
+) -> tuple[tuple[str, ...], NDArray[np.float64]] | None:
     if request.reference is None:
         return None
     from sjg.pp._reference import resolve_reference
 
-    return resolve_reference(request.reference, sdata, molecules.gene_names, request.cell_type_key or "cell_type")
+    return resolve_reference(request.reference, sdata, gene_names, request.cell_type_key or "cell_type")
 
 
 def _read_nuclei(
@@ -172,6 +259,8 @@ def _initial_types(sdata: SpatialData, request: Request, arrays: RunArrays) -> C
     nucleus = nuclei[pixel[:, 0], pixel[:, 1]]
     inside = nucleus > 0
     if not inside.any():
+        if arrays.channels is not None:
+            raise InputError(f"images[{arrays.image_key!r}] is empty in all nuclei; choose others with channels= or nuclei_key=.")
         raise InputError(
             f"No transcript of points[{arrays.points_key!r}] lies in a nucleus; check that image, nuclei and transcripts "
             f"are aligned in the coordinate system {arrays.coordinate_system!r}."

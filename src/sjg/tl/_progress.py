@@ -59,5 +59,6 @@ class RunProgress:
         completed = before + _PHASES[phase] * record["done"] / max(record["total"], 1)
         detail = ""
         if "loss" in record:
-            detail = f"epoch {record['epoch']}  loss {record['loss']:.3f}  assigned {record['fraction_assigned']:.0%}"
+            detail = f"epoch {record['epoch']}  loss {record['loss']:.3f}  "
+            detail += f"assigned {record['fraction_assigned']:.0%}" if "fraction_assigned" in record else f"covered {record['covered']:.0%}"
         self._bar.update(self._task, completed=completed, phase=phase, detail=detail)

@@ -22,23 +22,29 @@ def run_quality(inputs: RunInputs, result: Segmentation) -> dict[str, float]:
     result
         What came out.
     """
-    cell = result.molecule_cell
     n = int(result.labels.max())
+    unit = "um2" if inputs.grid.pixel_size_um else "px2"
+    area = areas_and_centroids(result.labels)[0]
+    masks = {
+        "n_cells": float(n),
+        f"median_area_{unit}": float(np.median(area)) * (inputs.grid.pixel_size_um or 1.0) ** 2 if n else float("nan"),
+        "covered_fraction": float((result.labels > 0).mean()),
+    }
+    # of channels no molecule is assigned, and those drawn from them say nothing that the image does not
+    return masks if inputs.report is None else {**masks, **_transcript_quality(inputs, result, n)}
+
+
+def _transcript_quality(inputs: RunInputs, result: Segmentation, n: int) -> dict[str, float]:
+    cell = result.molecule_cell
     assigned = cell > 0
     counts = np.bincount(cell[assigned], minlength=n + 1)[1:]
     pairs = np.unique(cell[assigned].astype(np.int64) * len(inputs.molecules.gene_names) + inputs.molecules.gene[assigned])
     genes = np.bincount(pairs // len(inputs.molecules.gene_names), minlength=n + 1)[1:]
-    area = areas_and_centroids(result.labels)[0]
-    unit = "um2" if inputs.grid.pixel_size_um else "px2"
-    scale = (inputs.grid.pixel_size_um or 1.0) ** 2
     quality = {
-        "n_cells": float(n),
         "fraction_assigned": float(assigned.mean()) if len(assigned) else float("nan"),
         "mean_confidence": float(result.molecule_confidence[assigned].mean()) if assigned.any() else float("nan"),
         "median_transcripts_per_cell": float(np.median(counts)) if n else float("nan"),
         "median_genes_per_cell": float(np.median(genes)) if n else float("nan"),
-        f"median_area_{unit}": float(np.median(area)) * scale if n else float("nan"),
-        "covered_fraction": float((result.labels > 0).mean()),
     }
     for distance, score in zip(
         _DISTANCES_PX, cell_calling_score(result.labels, inputs.molecules.yx_px, distance_px=list(_DISTANCES_PX)), strict=True

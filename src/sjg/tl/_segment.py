@@ -16,14 +16,14 @@ from sjg.tl._progress import RunProgress
 from sjg.tl._run_quality import run_quality
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from anndata import AnnData
     from pandas import DataFrame
     from spatialdata import SpatialData
 
     from sjg.core import Segmentation
-    from sjg.training import Parameters
+    from sjg.training import Parameters, PublishedParameters
 
 
 def segment(
@@ -42,6 +42,9 @@ def segment(
     channel: str | int | None = None,
     min_qv: float | None = 20.0,
     control_pattern: str | None = access.CONTROL_PATTERN,
+    features: Literal["auto", "transcripts", "channels"] = "auto",
+    channels: Sequence[str] | None = None,
+    channel_values: Literal["auto", "density", "intensity"] = "auto",
     assignment: Literal["posterior", "mask"] = "posterior",
     key_added: str = DEFAULT_KEY,
     device: str = "auto",
@@ -60,6 +63,9 @@ def segment(
     molecules that the network has not seen. Nothing needs to be chosen where the object has one image, one set of points
     and, if any, nuclei called ``nuclei``.
 
+    An object without points is segmented by the channels of its image in place of genes: stained proteins, or gene densities. Then
+    ``tl.segment(sdata, image_key="codex")`` is enough, and genes below are channels.
+
     Parameters
     ----------
     sdata
@@ -68,7 +74,8 @@ def segment(
     image_key
         Image with the nuclear stain; None = the only one.
     points_key
-        Transcripts; None = the only points.
+        Transcripts; None = the only points. Where the object has no points, or with ``features="channels"``, the channels of the image
+        stand in place of genes.
     nuclei_key
         Labels or shapes of the nuclei; None takes the labels ``nuclei`` if there are any, else finds nuclei in the image (:func:`sjg.pp.segment_nuclei`).
     cell_type_key
@@ -89,6 +96,15 @@ def segment(
         Column of the points with the gene; None = the one that the points declare.
     channel
         Nuclear channel of the image, where it has several.
+    features
+        ``"transcripts"``, ``"channels"``, or ``"auto"``: channels where the object has no points.
+    channels
+        Channels in place of genes; None = all but the nuclear stain (`channel`, or the one named like a stain).
+    channel_values
+        What the channels hold: ``"intensity"``, stains, whose background is subtracted and which are brought to one scale; ``"density"``,
+        molecules per pixel, taken as they are; ``"auto"`` = densities where the object comes from :func:`sjg.io.read_patches` or a
+        reference is given, else intensities. The presets ``default`` and ``fast`` draw molecules from them, ``published`` takes them as they
+        are. The image's own pixels are the working pixels.
     min_qv
         Transcripts with a ``qv`` below are left out; None keeps all.
     control_pattern
@@ -107,7 +123,7 @@ def segment(
     parameters
         Single settings of the preset to change, see :class:`sjg.training.Parameters`.
     checkpoint_dir
-        Folder for a checkpoint after every round.
+        Folder for a checkpoint after every round (``published``: every `checkpoint_interval` epochs, with ``labels.npz``, its labels so far).
     resume
         Continue from the checkpoint in `checkpoint_dir`.
     overwrite
@@ -129,6 +145,9 @@ def segment(
         ``obsm["spatial"]`` centroids in `coordinate_system`; ``uns["sjg"]`` parameters, versions, history, quality, network.
     ``points[points_key]``
         Columns ``sjg_cell_id`` (0 = none) and ``sjg_confidence``.
+
+    Of channels the table holds intensities: ``X`` the mean of each channel over the cell, ``layers["total"]`` its sum,
+    ``varm["gene_importance"]`` channels x types; there are no counts and no transcripts to assign.
 
     Raises
     ------
@@ -161,7 +180,12 @@ def segment(
         raise InputError("resume=True needs checkpoint_dir, the folder of the interrupted run.")
     if isinstance(random_state, bool) or not isinstance(random_state, int) or random_state < 0:
         raise InputError(f"random_state={random_state!r}; give a whole number >= 0.")
-    chosen_points = access.choose_points(sdata, points_key)
+    chosen = _features(sdata, features, points_key)
+    if channel_values not in ("auto", "density", "intensity"):
+        raise InputError(f"channel_values={channel_values!r}; choose 'auto', 'density' or 'intensity'.")
+    if chosen == "transcripts" and (channels is not None or channel_values != "auto"):
+        raise InputError("channels= and channel_values= are for channels in place of genes; pass features='channels', or leave them out.")
+    chosen_points = access.choose_points(sdata, points_key) if chosen == "transcripts" else None
     access.check_output_keys(sdata, key_added, chosen_points, overwrite=overwrite)
     from sjg.training import make_fabric
 
@@ -180,15 +204,15 @@ def segment(
         min_qv=min_qv,
         control_pattern=control_pattern,
         random_state=random_state,
+        features=chosen,
+        channels=None if channels is None else tuple(map(str, [channels] if isinstance(channels, str) else channels)),
+        channel_values=channel_values,
     )
     with RunProgress(enabled=progress) as bar:
         inputs = read_inputs(sdata, request)
         seconds = {"reading": time.perf_counter() - started}
-        run = _runner(preset)
-        result = run(
-            inputs.molecules,
-            inputs.nuclei,
-            inputs.types,
+        result = _run(
+            inputs,
             settings,
             fabric=fabric,
             random_state=random_state,
@@ -199,24 +223,12 @@ def segment(
         )
         seconds["segmenting"] = time.perf_counter() - started - seconds["reading"]
         bar({"phase": "writing", "done": 0, "total": 1})
-        access.write_segmentation(
-            sdata,
-            result,
-            inputs.grid,
-            molecules=inputs.molecules,
-            report=inputs.report,
-            image_key=inputs.image_key,
-            points_key=inputs.points_key,
-            key_added=key_added,
-            coordinate_system=inputs.coordinate_system,
-            source_ids=inputs.source_ids,
-            uns=_details(inputs, result, request, preset=preset, device=str(fabric.device), seconds=seconds, assignment=assignment),
-            overwrite=overwrite,
-        )
+        details = _details(inputs, result, request, preset=preset, device=str(fabric.device), seconds=seconds, assignment=assignment)
+        _write(sdata, result, inputs, key_added=key_added, uns=details, overwrite=overwrite)
     logger.info("segmented %s cells in %.0f s", int(result.labels.max()), time.perf_counter() - started)
 
 
-def _settings(preset: str, max_epochs: int | None, changes: Mapping[str, Any] | None) -> Parameters:
+def _settings(preset: str, max_epochs: int | None, changes: Mapping[str, Any] | None) -> Parameters | PublishedParameters:
     from sjg.training import PRESETS
 
     if preset not in PRESETS:
@@ -229,10 +241,55 @@ def _settings(preset: str, max_epochs: int | None, changes: Mapping[str, Any] | 
     return settings
 
 
-def _runner(preset: str) -> Any:
+def _features(sdata: SpatialData, asked: str, points_key: str | None) -> Literal["transcripts", "channels"]:
+    """Transcripts wherever there are points, unless channels are asked for."""
+    if asked not in ("auto", "transcripts", "channels"):
+        raise InputError(f"features={asked!r}; choose 'auto', 'transcripts' or 'channels'.")
+    if asked == "channels" and points_key is not None:
+        raise InputError(f"features='channels' takes channels in place of points_key={points_key!r}; give one of the two.")
+    if asked == "channels" or (asked == "auto" and points_key is None and len(sdata.points) == 0 and len(sdata.images) > 0):
+        return "channels"
+    return "transcripts"
+
+
+def _run(inputs: RunInputs, settings: Parameters | PublishedParameters, **options: Any) -> Segmentation:
     from sjg import training
 
-    return training.segment_published if preset == "published" else training.segment_tissue
+    if isinstance(settings, training.PublishedParameters):
+        data = inputs.molecules if inputs.channels is None else inputs.channels.densities()
+        return training.segment_published(data, inputs.nuclei, inputs.types, settings, trained=inputs.trained, **options)
+    return training.segment_tissue(inputs.molecules, inputs.nuclei, inputs.types, settings, **options)
+
+
+def _write(sdata: SpatialData, result: Segmentation, inputs: RunInputs, *, key_added: str, uns: Mapping[str, Any], overwrite: bool) -> None:
+    if inputs.channels is not None:
+        access.write_channel_segmentation(
+            sdata,
+            result,
+            inputs.grid,
+            channels=inputs.channels,
+            image_key=inputs.image_key,
+            key_added=key_added,
+            coordinate_system=inputs.coordinate_system,
+            source_ids=inputs.source_ids,
+            uns=uns,
+            overwrite=overwrite,
+        )
+    elif inputs.report is not None and inputs.points_key is not None:
+        access.write_segmentation(
+            sdata,
+            result,
+            inputs.grid,
+            molecules=inputs.molecules,
+            report=inputs.report,
+            image_key=inputs.image_key,
+            points_key=inputs.points_key,
+            key_added=key_added,
+            coordinate_system=inputs.coordinate_system,
+            source_ids=inputs.source_ids,
+            uns=uns,
+            overwrite=overwrite,
+        )
 
 
 def _details(
@@ -256,5 +313,8 @@ def _details(
             "channel": "" if request.channel is None else str(request.channel),
             "min_qv": float("-inf") if request.min_qv is None else float(request.min_qv),
             "control_pattern": request.control_pattern or "",
+            "features": request.features,
+            "channels": [] if inputs.channels is None else list(inputs.channels.names),
+            "channel_values": inputs.channel_values or "auto",
         },
     }

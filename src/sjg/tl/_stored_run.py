@@ -42,9 +42,12 @@ def stored_request(details: Mapping[str, Any]) -> Request:
         value = str(stored[key])
         return value or None
 
+    # objects of earlier versions say nothing of channels
+    channels = tuple(str(name) for name in stored.get("channels", ()))
+    values: Any = str(stored.get("channel_values", "auto"))
     return Request(
         image_key=str(details["image_key"]),
-        points_key=str(details["points_key"]),
+        points_key=str(details["points_key"]) or None,
         nuclei_key=str(details["nuclei_key"]) or None,
         cell_type_key=None,
         reference=None,
@@ -56,4 +59,7 @@ def stored_request(details: Mapping[str, Any]) -> Request:
         min_qv=None if float(stored["min_qv"]) == -np.inf else float(stored["min_qv"]),
         control_pattern=text("control_pattern"),
         random_state=0,
+        features="channels" if channels else "transcripts",
+        channels=channels or None,
+        channel_values=values,
     )

@@ -9,7 +9,7 @@ import torch
 
 from sjg.core import InputError
 from sjg.training._model import CompetitionModel
-from sjg.training._parameters import Parameters, PublishedParameters
+from sjg.training._parameters import Parameters
 from sjg.training._state import CellState
 
 _STATE_FIELDS = ("density", "profiles", "ambient", "posterior")
@@ -54,7 +54,7 @@ def load_model(stored: dict[str, Any], *, device: torch.device | str = "cpu") ->
     """
     try:
         raw = {k: _plain(v) for k, v in stored["parameters"].items()}
-        parameters = (PublishedParameters() if "batch_size" in raw else Parameters()).replace(**raw)
+        parameters = Parameters().replace(**raw)
         profiles = np.asarray(stored["state"]["profiles"])
         model = CompetitionModel(
             profiles.shape[1], profiles.shape[0], parameters, radius_px=float(stored["radius_px"]), density=float(stored["density"])

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
-from typing import Any
 
-from sjg.core import InputError
+from sjg.training._knobs import Knobs
+from sjg.training._published_parameters import PublishedParameters
 
 
 @dataclass(frozen=True)
-class Parameters:
+class Parameters(Knobs):
     """Settings of the self-training; lengths in working pixels or in units of the median nuclear radius.
 
     Parameters
@@ -109,55 +108,8 @@ class Parameters:
     attribution_gate: str = "none"
     attribution_epoch: int = 1
 
-    def replace(self, **changes: Any) -> Parameters:
-        """A copy with some values changed; an unknown name is an error that lists the valid ones."""
-        valid = {f.name for f in dataclasses.fields(self)}
-        unknown = sorted(set(changes) - valid)
-        if unknown:
-            raise InputError(f"Unknown parameter {unknown[0]!r}; valid ones are {', '.join(sorted(valid))}.")
-        return dataclasses.replace(self, **changes)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain types, for ``uns`` and checkpoints."""
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self).items()}
-
-
-@dataclass(frozen=True)
-class PublishedParameters(Parameters):
-    """Settings of the published update rule; of the inherited ones only those of the network and of the gene importance apply.
-
-    The paper trains 200 epochs at a learning rate of 1e-4 with a network of 31 M parameters; the smaller network here settles in
-    fewer epochs at a higher rate. ``parameters={"n_rounds": 200, "learning_rate": 1e-4}`` restores the paper's schedule.
-
-    Parameters
-    ----------
-    n_rounds
-        Epochs; the first one only warms up.
-    batch_size
-        Patches per step.
-    attribution_epoch
-        Epoch from which attribution gates the label update.
-    attribution_interval
-        Epochs between two computations of the attribution.
-    territory_px, confidence_threshold, attribution_gate
-        See :class:`sjg.labels.PublishedRule`; ``attribution_gate="none"`` leaves the gate out.
-    """
-
-    n_rounds: int = 24
-    patch_size_px: int = 128
-    learning_rate: float = 1e-3
-    use_context: bool = False
-    raster_radii: float = 0.3
-    batch_size: int = 16
-    attribution_epoch: int = 8
-    attribution_interval: int = 4
-    territory_px: float = 3.0
-    confidence_threshold: float = 0.5
-    attribution_gate: str = "dominant"
-    n_probes: int = 4
-
-
-PRESETS: dict[str, Parameters] = {
+PRESETS: dict[str, Parameters | PublishedParameters] = {
     "default": Parameters(),
     "fast": Parameters(steps_per_round=60, n_rounds=2, channels=(8, 16, 24), n_folds=2, n_importance_patches=4),
     "published": PublishedParameters(),
