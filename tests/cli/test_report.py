@@ -9,12 +9,15 @@ import numpy as np
 import pandas as pd
 import pytest
 from anndata import AnnData
+from spatialdata import SpatialData
+from spatialdata.models import Labels2DModel
 from typer.testing import CliRunner
 
 import sjg
 from sjg.cli import app
-from sjg.cli._report_facts import facts, type_rows, warnings_of
+from sjg.cli._report_facts import fact_groups, facts, type_rows, warnings_of
 from sjg.cli._report_page import Page
+from sjg.cli._report_quality import score_rows, seam_scores
 
 
 class Checker(HTMLParser):
@@ -66,16 +69,23 @@ def test_report_stands_alone_and_says_what_was_measured(page, store: Path):
     assert "url(" not in html
     assert "<script" not in html
     assert 'name="viewport"' in html
-    pictures = [base64.b64decode(source.split(",", 1)[1]) for source in checker.sources if source.startswith("data:image/png")]
-    assert len(pictures) == 5
-    assert all(picture.startswith(b"\x89PNG") and len(picture) > 5000 for picture in pictures)
+    pictures = [base64.b64decode(source.split(",", 1)[1]) for source in checker.sources if source.startswith("data:image/webp")]
+    assert len(pictures) == 6
+    assert all(picture.startswith(b"RIFF") and len(picture) > 5000 for picture in pictures)
     assert all(checker.alts)
     # anchors lead somewhere
     assert {source[1:] for source in checker.sources if source.startswith("#")} == set(re.findall(r'<h2 id="(\w+)"', html))
     text = " ".join(checker.words)
     expected = sjg.tl.evaluate(__import__("spatialdata").read_zarr(store), "sjg_cells", truth_key="cells").set_index("metric")["value"]
     assert f"{expected['mean_iou']:.3f}" in text
-    for word in ("type_0", "transcripts.n_kept", "fraction assigned", "cell type accuracy"):
+    for word in (
+        "type_0",
+        "transcripts.n_kept",
+        "fraction assigned",
+        "cell type accuracy",
+        "Quality against the truth",
+        "Seams",
+    ):
         assert word in text
 
 
@@ -101,6 +111,46 @@ def test_facts_flatten_and_leave_the_network_out():
         {"network": {"w": np.zeros(3)}, "history": {"loss": [1]}, "grid": {"shape": np.array([2, 3])}, "seed": 1, "lr": 0.0012345678}
     )
     assert rows == [["lr", "0.00123457"], ["seed", "1"], ["grid.shape", "2, 3"]]
+
+
+def test_facts_by_section():
+    groups = fact_groups({"image_key": "dapi", "versions": {"numpy": "2"}, "parameters": {"lr": 0.1}, "transcripts": {"n_kept": 3}})
+    assert groups == {
+        "Inputs and filters": [["image_key", "dapi"], ["transcripts.n_kept", "3"]],
+        "Settings": [["lr", "0.1"]],
+        "Versions": [["numpy", "2"]],
+    }
+
+
+def test_scores_with_and_without_truth():
+    values = {"mean_iou": 0.5, "fraction_assigned": 0.75, "fraction_assigned_posterior": 0.875, "panoptic_quality": float("nan")}
+    assert score_rows(values, truth=True)[0] == [["mean iou", "", "0.500"]]
+    rows, meaning = score_rows(values, truth=False)
+    assert rows == [["fraction assigned", "0.875", "0.750"]]
+    assert "grows" in meaning["fraction assigned"]
+
+
+def test_every_score_says_what_it_means(tissue):
+    metrics = sjg.tl.evaluate(tissue, "cells", truth_key="cells", reference="reference")
+    values = dict(zip(metrics["metric"], metrics["value"], strict=True))
+    meanings = score_rows(values, truth=True)[1] | score_rows(values, truth=False)[1]
+    assert [name for name, text in meanings.items() if not text] == []
+    truth_free = {name.replace("_", " ") for name in sjg.tl.evaluate(tissue, "cells", reference="reference")["metric"]}
+    assert set(score_rows(values, truth=False)[1]) <= truth_free
+    assert not set(score_rows(values, truth=True)[1]) & truth_free
+
+
+def test_seams_where_a_run_had_tiles(tissue):
+    assert seam_scores(tissue, "cells", {}) == {}
+    assert seam_scores(tissue, "cells", {"parameters": {"tile_size_px": 256}}) == {}
+    whole = seam_scores(tissue, "cells", {"parameters": {"tile_size_px": 60}})
+    assert whole["fraction_cut_at_seams"] < 0.2
+    cut = tissue.labels["cells"].to_numpy().copy()
+    cut[60:] = np.where(cut[60:] > 0, cut[60:] + 1000, 0)
+    cut[:, 60:] = np.where(cut[:, 60:] > 0, cut[:, 60:] + 5000, 0)
+    broken = SpatialData(labels={"cells": Labels2DModel.parse(cut, dims=("y", "x"))})
+    scores = seam_scores(broken, "cells", {"parameters": {"tile_size_px": 60}})
+    assert scores["fraction_cut_at_seams"] > scores["fraction_cut_elsewhere"] + 0.3
 
 
 def make_table(**columns) -> AnnData:

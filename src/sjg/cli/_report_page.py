@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
 _STYLE = """
@@ -17,10 +17,12 @@ a { color: var(--accent); }
 figure { margin: 1rem 0; }
 img { max-width: 100%; height: auto; display: block; }
 figcaption, .quiet { color: var(--quiet); font-size: 0.9rem; }
+.note { color: var(--quiet); font-size: 0.8rem; line-height: 1.3; }
 .scroll { overflow-x: auto; }
+@media (max-width: 40rem) { .wide img { max-width: none; width: 42rem; } th, td { padding-right: 0.5rem; } }
 table { border-collapse: collapse; font-size: 0.9rem; min-width: 50%; }
 th, td { text-align: left; padding: 0.25rem 0.75rem 0.25rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
-td { overflow-wrap: anywhere; }
+td { overflow-wrap: break-word; }
 @media print { nav { display: none; } h2, figure { break-inside: avoid; } }
 """
 
@@ -51,16 +53,23 @@ class Page:
         """A list."""
         self._parts.append("<ul>" + "".join(f"<li>{escape(item)}</li>" for item in items) + "</ul>")
 
-    def table(self, head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-        """A table that scrolls by itself where it is wider than the screen."""
+    def table(self, head: Sequence[str], rows: Iterable[Sequence[str]], notes: Mapping[str, str] | None = None) -> None:
+        """A table that scrolls by itself where it is wider than the screen; `notes` explain the first cell of a row."""
+        notes = notes or {}
+
+        def row_html(row: Sequence[str]) -> str:
+            note = f'<div class="note">{escape(notes[row[0]])}</div>' if notes.get(row[0]) else ""
+            return "<tr>" + "".join(f"<td>{escape(cell)}{note if i == 0 else ''}</td>" for i, cell in enumerate(row)) + "</tr>"
+
         header = "".join(f'<th scope="col">{escape(name)}</th>' for name in head)
-        body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+        body = "".join(map(row_html, rows))
         self._parts.append(f'<div class="scroll"><table><thead><tr>{header}</tr></thead><tbody>{body}</tbody></table></div>')
 
-    def picture(self, png_base64: str, caption: str) -> None:
-        """A PNG with its caption, which is also its text for screen readers."""
+    def picture(self, webp_base64: str, caption: str, *, wide: bool = False) -> None:
+        """A WebP with its caption, which is also its text for screen readers; a `wide` one scrolls on a phone instead of shrinking."""
+        picture = f'<img alt="{escape(caption)}" src="data:image/webp;base64,{webp_base64}">'
         self._parts.append(
-            f'<figure><img alt="{escape(caption)}" src="data:image/png;base64,{png_base64}"><figcaption>{escape(caption)}</figcaption></figure>'
+            f'<figure><div class="scroll{" wide" if wide else ""}">{picture}</div><figcaption>{escape(caption)}</figcaption></figure>'
         )
 
     def html(self) -> str:

@@ -9,6 +9,7 @@ from sjg.metrics._instances import InstanceMatches, f1_at_iou, instance_iou, mat
 from sjg.metrics._overlap import Overlap, label_overlap
 from sjg.metrics._purity import coexpression_rate, negative_marker_purity
 from sjg.metrics._reference_genes import exclusive_pairs, expressing_fraction, negative_markers, poisson_expressing_fraction
+from sjg.metrics._seams import fraction_cut_at_lines
 from sjg.metrics._segmentation_scores import segmentation_scores
 from sjg.metrics._transcripts import TranscriptAssignment, right_transcripts, transcript_assignment, transcript_jaccard
 
@@ -24,6 +25,7 @@ __all__ = [
     "exclusive_pairs",
     "expressing_fraction",
     "f1_at_iou",
+    "fraction_cut_at_lines",
     "instance_iou",
     "label_overlap",
     "matched_instances",

@@ -170,6 +170,8 @@ def _by_number(ids: NDArray[np.int64], instances: NDArray[np.int64], values: NDA
     seen = _lookup(ids, instances, values, np.nan)
     finite = seen[np.isfinite(seen)]
     low, high = (float(finite.min()), float(np.percentile(finite, 99.5))) if len(finite) else (0.0, 1.0)
+    if color.endswith("confidence"):
+        low, high = 0.0, 1.0
     mappable = ScalarMappable(Normalize(low, high if high > low else low + 1.0), cmap)
     rgb = np.asarray(mappable.to_rgba(seen))[:, :3].astype(np.float32)
     rgb[~np.isfinite(seen)] = to_rgb(OTHER_COLOR)

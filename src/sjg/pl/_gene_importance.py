@@ -58,7 +58,8 @@ def gene_importance(
         ``"dots"``: colour = importance, area = share of the cells of the type with at least one transcript of the gene;
         ``"heatmap"``: colour alone.
     scale
-        Scale each type to [0, 1] over all genes: importance is comparable within a type, not between types.
+        Scale each type, from its median gene (0, and all below) to its top gene (1): importance is comparable within a type, not between
+        types.
     cmap
         Colour map.
     title
@@ -107,8 +108,8 @@ def gene_importance(
     genes = top_genes(scores[types], n_genes)
     values = scores[types]
     if scale:
-        low, high = values.min(axis=0), values.max(axis=0)
-        values = (values - low) / (high - low).where(high > low, 1.0)
+        low, high = values.median(axis=0), values.max(axis=0)
+        values = ((values - low) / (high - low).where(high > low, 1.0)).clip(lower=0.0)
     grid = values.loc[genes].T
 
     own = ax is None
@@ -209,7 +210,7 @@ def _largest_dot(ax: Axes, n_genes: int, n_types: int) -> float:
 def _explain(ax: Axes, drawn: ScalarMappable, *, largest_pt2: float | None, scale: bool) -> None:
     dots = largest_pt2 is not None
     bar = root_figure(ax).colorbar(drawn, ax=ax, shrink=0.5 if dots else 0.8, pad=0.02, aspect=10, anchor=(0.0, 0.0))
-    bar.set_label("importance\n(scaled per type)" if scale else "importance", fontsize=8)
+    bar.set_label("importance\n(median to top gene)" if scale else "importance", fontsize=8)
     bar.ax.tick_params(labelsize=7)
     if largest_pt2 is not None:
         sizes = [

@@ -57,8 +57,10 @@ def round_length(longest: float) -> float:
 
 
 def unit_name(sdata: SpatialData, labels_key: str, coordinate_system: str) -> str:
-    """What to call a unit of a coordinate system without physical size: ``px`` where it is a pixel of the labels."""
-    return "px" if abs(_units_per_pixel(sdata, labels_key, coordinate_system) - 1.0) < 1e-6 else "units"
+    """What to call a unit of a coordinate system without physical size: ``px`` where it is a pixel of the labels or of an image."""
+    images = [key for key, image in sdata.images.items() if coordinate_system in get_transformation(image, get_all=True)]
+    sizes = [_units_per_pixel(sdata, key, coordinate_system) for key in (labels_key, *images)]
+    return "px" if any(abs(size - 1.0) < 1e-6 for size in sizes) else "units"
 
 
 def add_scale_bar(ax: Axes, width_units: float, um_per_unit: float | None, unit: str) -> None:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _MAX_DOTS = 200_000
 _ASSIGNED_COLOR = "#f5f5f5"
 _UNASSIGNED_COLOR = "#ff5c5c"
-#: the few that no cell got are looked for, so their dots have a multiple of the area of the others
+#: the few that no cell got are looked for, so their dots have a multiple of the area of the others where these are specks
 _UNASSIGNED_AREA = 2.5
 _MARKERS = ("o", "^", "s", "D", "v", "P", "X", "*")
 
@@ -74,7 +74,7 @@ def draw_transcripts(
         ax.scatter(
             dots["x"],
             dots["y"],
-            s=size * (_UNASSIGNED_AREA if color == _UNASSIGNED_COLOR else 1.0),
+            s=max(size, min(_UNASSIGNED_AREA * size, 4.0)) if color == _UNASSIGNED_COLOR else size,
             color=[to_rgba(color)],
             marker=marker,
             linewidths=0.25 if size > 4 else 0.0,

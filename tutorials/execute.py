@@ -1,0 +1,82 @@
+"""Execute tutorials in place: ``python tutorials/execute.py [NAME.ipynb ...]``; by default all that have the data they need.
+
+What is kept is what a reader needs: standard output, tables and pictures. Pictures are reduced to 256 colours and a width that a page
+can show, and everything that differs from one machine to the next (times, versions, progress, warnings of other packages) is left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import io
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+from PIL import Image
+
+HERE = Path(__file__).parent
+WIDTH_PX = 1100
+#: a notebook names the folders below SJG_DATA_DIR that it reads in ``metadata.sjg.data``
+DATA = os.environ.get("SJG_DATA_DIR", "")
+
+
+def execute(path: Path, *, write: bool, timeout_s: int) -> None:
+    """Run every cell in a folder of its own; the first error ends it and leaves the file as it was."""
+    notebook = nbformat.read(path, as_version=4)
+    with tempfile.TemporaryDirectory() as folder:
+        NotebookClient(notebook, timeout=timeout_s, kernel_name="python3", resources={"metadata": {"path": folder}}).execute()
+    for cell in notebook.cells:
+        cell.metadata.pop("execution", None)
+        if cell.cell_type == "code":
+            cell.outputs = [tidy(output) for output in cell.outputs if output.get("name") != "stderr" and not is_widget(output)]
+    notebook.metadata.language_info = {"name": "python"}
+    if write:
+        nbformat.write(notebook, path)
+
+
+def is_widget(output: nbformat.NotebookNode) -> bool:
+    return "application/vnd.jupyter.widget-view+json" in output.get("data", {})
+
+
+def tidy(output: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    data = output.get("data", {})
+    if "image/png" in data:
+        picture = Image.open(io.BytesIO(base64.b64decode(data["image/png"]))).convert("RGB")
+        if picture.width > WIDTH_PX:
+            picture = picture.resize((WIDTH_PX, round(picture.height * WIDTH_PX / picture.width)), Image.Resampling.LANCZOS)
+        buffer = io.BytesIO()
+        picture.quantize(256, dither=Image.Dither.NONE).save(buffer, "PNG", optimize=True)
+        data["image/png"] = base64.b64encode(buffer.getvalue()).decode("ascii")
+        output.metadata.pop("image/png", None)
+    return output
+
+
+def missing_data(path: Path) -> list[str]:
+    wanted = nbformat.read(path, as_version=4).metadata.get("sjg", {}).get("data", [])
+    return [name for name in wanted if not DATA or not (Path(DATA) / name).is_dir()]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", type=Path)
+    parser.add_argument("--check", action="store_true", help="leave the files as they are")
+    parser.add_argument("--timeout", type=int, default=3600, help="seconds for one cell")
+    arguments = parser.parse_args()
+    for path in arguments.names or sorted(HERE.glob("*.ipynb")):
+        lacking = missing_data(path)
+        if lacking:
+            print(f"{path.name}: skipped, SJG_DATA_DIR has no {', '.join(lacking)}", flush=True)
+            continue
+        start = time.perf_counter()
+        execute(path, write=not arguments.check, timeout_s=arguments.timeout)
+        print(f"{path.name}: {time.perf_counter() - start:.0f} s, {path.stat().st_size / 1e6:.2f} MB", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
