@@ -13,7 +13,7 @@ from scipy.sparse import coo_array, csr_matrix
 from spatialdata.models import TableModel
 
 from sjg._keys import INSTANCE_KEY, REGION_KEY
-from sjg.core import InputError
+from sjg.core import GrowingArray, InputError, parts, release
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -42,9 +42,17 @@ def count_matrix(cell: NDArray[np.integer[Any]], gene: NDArray[np.integer[Any]],
     >>> count_matrix(np.array([1, 0, 1, 2]), np.array([0, 0, 0, 1]), (2, 2)).toarray().tolist()
     [[2, 0], [0, 1]]
     """
-    inside = cell > 0
-    ones = np.ones(int(inside.sum()), dtype=np.int32)
-    counts = coo_array((ones, (cell[inside] - 1, gene[inside])), shape=shape).tocsr()
+    # each part is reduced before the next one is read, so that what is held follows the entries of the table, not the transcripts
+    values, at_row, at_column = GrowingArray(np.int32), GrowingArray(np.int32), GrowingArray(np.int32)
+    for rows in parts(len(cell)):
+        owner, kind = cell[rows], gene[rows]
+        inside = owner > 0
+        part = coo_array((np.ones(int(inside.sum()), dtype=np.int32), (owner[inside] - 1, kind[inside])), shape=shape)
+        part.sum_duplicates()
+        for whole, piece in ((values, part.data), (at_row, part.coords[0]), (at_column, part.coords[1])):
+            whole.append(piece)
+    release(cell, gene)
+    counts = coo_array((values.finish(), (at_row.finish(), at_column.finish())), shape=shape).tocsr()
     # AnnData and the tools that read it expect the matrix interface
     return csr_matrix(counts)
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
+import dask.array as da
 import numpy as np
 import pandas as pd
 from geopandas import GeoDataFrame
@@ -23,7 +25,7 @@ from sjg.access._molecules import MoleculeReport
 from sjg.access._plain import history_columns, plain
 from sjg.access._points import molecule_column, with_columns
 from sjg.access._table import build_table, count_matrix
-from sjg.core import Grid, InputError, Molecules, Segmentation
+from sjg.core import Grid, InputError, Molecules, Segmentation, release, scratch_zeros
 from sjg.core.colors import distinct_colors
 
 if TYPE_CHECKING:
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
 
 #: side of the chunks of written labels
 _CHUNK_PX = 2048
+#: ids that are renumbered together
+_ROWS_ELEMENTS = 1 << 22
 
 
 def write_segmentation(
@@ -120,8 +124,8 @@ def write_segmentation(
     table = segmentation_table(segmentation, grid, molecules=molecules, region=region, source_ids=source_ids, uns=details)
     labels, shapes = cell_elements(sdata, segmentation.labels, grid, image_key, coordinate_system)
     columns = {
-        cell_id_column(key_added): molecule_column(report.row, segmentation.molecule_cell.astype(np.int32), report.n_total),
-        confidence_column(key_added): molecule_column(report.row, segmentation.molecule_confidence.astype(np.float32), report.n_total),
+        cell_id_column(key_added): molecule_column(report.row, segmentation.molecule_cell, report.n_total),
+        confidence_column(key_added): molecule_column(report.row, segmentation.molecule_confidence, report.n_total),
     }
     points = with_columns(sdata.points[points_key], report.partition_sizes, columns)
     outputs = Outputs(
@@ -210,10 +214,11 @@ def cell_elements(
     sdata: SpatialData, cells: NDArray[np.int32], grid: Grid, image_key: str, coordinate_system: str
 ) -> tuple[Any, GeoDataFrame]:
     """Labels and boundaries of cells 1..n, placed where the image is."""
+    chunks = (min(_CHUNK_PX, grid.shape[0]), min(_CHUNK_PX, grid.shape[1]))
     labels = Labels2DModel.parse(
-        cells,
+        # a name of its own spares a hash of the whole array
+        da.from_array(cells, chunks, name=f"cells-{uuid4().hex}"),
         dims=("y", "x"),
-        chunks=(min(_CHUNK_PX, grid.shape[0]), min(_CHUNK_PX, grid.shape[1])),
         transformations=grid_transformations(sdata, image_key, grid, coordinate_system=coordinate_system),
     )
     polygons = GeoDataFrame(geometry=outlines(cells))
@@ -271,19 +276,28 @@ def compact(segmentation: Segmentation, source_ids: NDArray[Any] | None) -> tupl
     new_id = np.concatenate([[0], np.where(present, np.cumsum(present), 0)]).astype(np.int32)
     compacted = replace(
         segmentation,
-        labels=new_id[segmentation.labels],
-        molecule_cell=new_id[segmentation.molecule_cell],
+        labels=_renumbered(segmentation.labels, new_id),
+        molecule_cell=_renumbered(segmentation.molecule_cell, new_id),
         cell_type=segmentation.cell_type[present],
         cell_type_confidence=segmentation.cell_type_confidence[present],
     )
     return compacted, nucleus_ids(source_ids, n_cells)[present]
 
 
+def _renumbered(ids: NDArray[np.int32], new_id: NDArray[np.int32]) -> NDArray[np.int32]:
+    renumbered = scratch_zeros(ids.shape, np.int32)
+    step = max(1, _ROWS_ELEMENTS // max(1, int(np.prod(ids.shape[1:]))))
+    for start in range(0, len(ids), step):
+        renumbered[start : start + step] = new_id[ids[start : start + step]]
+    release(renumbered, ids)
+    return renumbered
+
+
 def _check_sizes(segmentation: Segmentation, grid: Grid, molecules: Molecules, report: MoleculeReport) -> None:
     n_cells, n_molecules = len(segmentation.cell_type), len(molecules)
     sizes = {
         "labels": (segmentation.labels.shape, grid.shape),
-        "largest id in labels": (max(int(segmentation.labels.max(initial=0)), n_cells), n_cells),
+        "largest id in labels": (max(len(areas_and_centroids(segmentation.labels)[0]), n_cells), n_cells),
         "molecule_cell": (len(segmentation.molecule_cell), n_molecules),
         "molecule_confidence": (len(segmentation.molecule_confidence), n_molecules),
         "rows of molecules": (report.n_kept, n_molecules),

@@ -87,6 +87,9 @@ def segment(
     random_state: Seed = 0,
     max_epochs: Epochs = None,
     checkpoint_dir: Annotated[Path | None, typer.Option(help="Folder for checkpoints.", show_default=False)] = None,
+    checkpoint_interval: Annotated[
+        int | None, typer.Option(help="Training steps, or tiles, between two checkpoints. (default: 50)", min=1, show_default=False)
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint.")] = False,
     overwrite: Overwrite = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
@@ -120,6 +123,7 @@ def segment(
             "random_state": random_state,
             "max_epochs": max_epochs,
             "checkpoint_dir": checkpoint_dir,
+            "checkpoint_interval": checkpoint_interval,
             "resume": resume,
         },
     )

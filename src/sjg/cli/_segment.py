@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,8 @@ def run_segment(
         # without a path nothing is written until the new store is
         sdata.path = None
     tl.segment(sdata, reference=read_reference(reference, sdata), overwrite=overwrite, progress=not quiet, **settings)
+    if int(os.environ.get("RANK", "0")) > 0:
+        return  # under torchrun the first process writes
     if output is not None:
         write_store(sdata, output)
     if not quiet:

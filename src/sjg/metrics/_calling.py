@@ -8,7 +8,7 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sjg.core import InputError
+from sjg.core import Buckets, InputError, parts, scratch_zeros
 from sjg.metrics._overlap import as_ids
 
 #: pixels looked at together
@@ -64,11 +64,13 @@ def cell_calling_score(
     >>> cell_calling_score(labels, [[4.5, 4.5], [3.0, 3.9], [4.5, 7.5], [4.5, 18.0]])
     2.0
     """
-    image, points = as_ids(labels, "labels"), np.asarray(yx_px, dtype=np.float64)
+    image, points = as_ids(labels, "labels"), np.asarray(yx_px)
     if image.ndim != 2:
         msg = f"labels must be (height, width), got shape {tuple(image.shape)}"
         raise InputError(msg)
-    if points.ndim != 2 or points.shape[1] != 2 or not np.isfinite(points).all():
+    if points.dtype.kind != "f":
+        points = points.astype(np.float64)
+    if points.ndim != 2 or points.shape[1] != 2 or not all(np.isfinite(points[rows]).all() for rows in parts(len(points))):
         msg = f"yx_px must be finite positions of shape (N, 2) as (y, x), got shape {points.shape}"
         raise InputError(msg)
     distances = np.atleast_1d(np.asarray(distance_px, dtype=np.float64))
@@ -85,22 +87,30 @@ def cell_calling_score(
 
 
 def _counts(
-    image: NDArray[np.integer], points: NDArray[np.float64], distances: NDArray[np.float64], *, with_area: bool
+    image: NDArray[np.integer], points: NDArray[np.floating], distances: NDArray[np.float64], *, with_area: bool
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """(2,) transcripts and pixels inside; (n_distances, 2) the same in each ring."""
     height, width = image.shape
-    pixel = np.floor(points).astype(np.int64)
-    pixel = pixel[((pixel >= 0) & (pixel < (height, width))).all(axis=1)]
-    pixel = pixel[np.argsort(pixel[:, 0], kind="stable")]
     halo = int(np.ceil(distances.max()))
     step = max(4 * halo, _BLOCK_PX2 // max(1, width))
+    n_strips = -(-height // step)
+
+    def strip_of(rows: slice) -> NDArray[np.int64]:
+        pixel = np.floor(points[rows])
+        within = ((pixel >= 0) & (pixel < (height, width))).all(axis=1)
+        return np.where(within, pixel[:, 0] // step, n_strips).astype(np.int64)
+
+    strips = Buckets(strip_of, len(points), n_strips + 1)
+    pixels = scratch_zeros(points.shape, np.int32)
+    for part, place in strips.places():
+        pixels[place] = np.floor(points[part])
     inside, ring = np.zeros(2), np.zeros((len(distances), 2))
     for start in range(0, height, step):
         stop = min(start + step, height)
         top = max(0, start - halo)
         foreground = np.asarray(image[top : min(height, stop + halo)]) > 0
         core = foreground[start - top : stop - top]
-        rows, columns = pixel[np.searchsorted(pixel[:, 0], start) : np.searchsorted(pixel[:, 0], stop)].T
+        rows, columns = pixels[strips.starts[start // step] : strips.starts[start // step + 1]].astype(np.int64).T
         hit = core[rows - start, columns]
         inside += hit.sum(), core.sum()
         if with_area or not hit.all():

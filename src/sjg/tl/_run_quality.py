@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from sjg.access import areas_and_centroids
-from sjg.core import Segmentation
+from sjg.access import areas_and_centroids, count_matrix
+from sjg.core import Segmentation, parts
 from sjg.metrics import cell_calling_score
 from sjg.tl._inputs import RunInputs
 
@@ -22,29 +22,29 @@ def run_quality(inputs: RunInputs, result: Segmentation) -> dict[str, float]:
     result
         What came out.
     """
-    n = int(result.labels.max())
     unit = "um2" if inputs.grid.pixel_size_um else "px2"
     area = areas_and_centroids(result.labels)[0]
+    n = int(np.count_nonzero(area))
     masks = {
         "n_cells": float(n),
         f"median_area_{unit}": float(np.median(area)) * (inputs.grid.pixel_size_um or 1.0) ** 2 if n else float("nan"),
-        "covered_fraction": float((result.labels > 0).mean()),
+        "covered_fraction": int(area.sum()) / max(result.labels.size, 1),
     }
     # of channels no molecule is assigned, and those drawn from them say nothing that the image does not
-    return masks if inputs.report is None else {**masks, **_transcript_quality(inputs, result, n)}
+    return masks if inputs.report is None else {**masks, **_transcript_quality(inputs, result)}
 
 
-def _transcript_quality(inputs: RunInputs, result: Segmentation, n: int) -> dict[str, float]:
-    cell = result.molecule_cell
-    assigned = cell > 0
-    counts = np.bincount(cell[assigned], minlength=n + 1)[1:]
-    pairs = np.unique(cell[assigned].astype(np.int64) * len(inputs.molecules.gene_names) + inputs.molecules.gene[assigned])
-    genes = np.bincount(pairs // len(inputs.molecules.gene_names), minlength=n + 1)[1:]
+def _transcript_quality(inputs: RunInputs, result: Segmentation) -> dict[str, float]:
+    n, n_molecules = len(result.cell_type), len(result.molecule_cell)
+    counts = count_matrix(result.molecule_cell, inputs.molecules.gene, (n, len(inputs.molecules.gene_names)))
+    n_assigned, confidence = int(counts.sum()), 0.0
+    for rows in parts(n_molecules):
+        confidence += float(result.molecule_confidence[rows][result.molecule_cell[rows] > 0].sum(dtype=np.float64))
     quality = {
-        "fraction_assigned": float(assigned.mean()) if len(assigned) else float("nan"),
-        "mean_confidence": float(result.molecule_confidence[assigned].mean()) if assigned.any() else float("nan"),
-        "median_transcripts_per_cell": float(np.median(counts)) if n else float("nan"),
-        "median_genes_per_cell": float(np.median(genes)) if n else float("nan"),
+        "fraction_assigned": n_assigned / n_molecules if n_molecules else float("nan"),
+        "mean_confidence": confidence / n_assigned if n_assigned else float("nan"),
+        "median_transcripts_per_cell": float(np.median(np.asarray(counts.sum(axis=1)))) if n else float("nan"),
+        "median_genes_per_cell": float(np.median(np.diff(counts.indptr))) if n else float("nan"),
     }
     for distance, score in zip(
         _DISTANCES_PX, cell_calling_score(result.labels, inputs.molecules.yx_px, distance_px=list(_DISTANCES_PX)), strict=True

@@ -52,6 +52,7 @@ def segment(
     max_epochs: int | None = None,
     parameters: Mapping[str, Any] | None = None,
     checkpoint_dir: str | os.PathLike[str] | None = None,
+    checkpoint_interval: int | None = None,
     resume: bool = False,
     overwrite: bool = False,
     progress: bool = True,
@@ -123,7 +124,11 @@ def segment(
     parameters
         Single settings of the preset to change, see :class:`sjg.training.Parameters`.
     checkpoint_dir
-        Folder for a checkpoint after every round (``published``: every `checkpoint_interval` epochs, with ``labels.npz``, its labels so far).
+        Folder for checkpoints (``published``: with ``labels.npz``, its labels so far). An interrupted run, also one that was killed, goes
+        on from there and gives the same result; SIGTERM leads to a checkpoint before the process ends.
+    checkpoint_interval
+        Training steps, or tiles of the prediction, between two checkpoints: what an interruption costs at most. None = 50 (``published``:
+        10, in epochs).
     resume
         Continue from the checkpoint in `checkpoint_dir`.
     overwrite
@@ -133,7 +138,7 @@ def segment(
 
     Returns
     -------
-    None, and writes (with ``key_added="sjg"``):
+    None, and writes (with ``key_added="sjg"``; under ``torchrun`` the first process does):
 
     ``labels["sjg_cells"]``
         (y, x) integer, 0 = background, ids 1..n.
@@ -158,7 +163,9 @@ def segment(
     DeviceError
         The device is not available.
     CheckpointError
-        `resume` without a checkpoint of this run.
+        `resume` without a checkpoint of this run, a damaged one, or no room to write one; the last good one is kept.
+    ScratchError
+        No room for working files (:attr:`sjg.settings.scratch_dir`).
 
     References
     ----------
@@ -178,6 +185,8 @@ def segment(
         raise InputError(f"assignment={assignment!r}; choose 'posterior' or 'mask'.")
     if resume and checkpoint_dir is None:
         raise InputError("resume=True needs checkpoint_dir, the folder of the interrupted run.")
+    if checkpoint_interval is not None and (isinstance(checkpoint_interval, bool) or not isinstance(checkpoint_interval, int) or checkpoint_interval < 1):
+        raise InputError(f"checkpoint_interval={checkpoint_interval!r}; give a whole number >= 1, or None for the preset's.")
     if isinstance(random_state, bool) or not isinstance(random_state, int) or random_state < 0:
         raise InputError(f"random_state={random_state!r}; give a whole number >= 0.")
     chosen = _features(sdata, features, points_key)
@@ -217,10 +226,13 @@ def segment(
             fabric=fabric,
             random_state=random_state,
             checkpoint_dir=None if checkpoint_dir is None else Path(checkpoint_dir),
+            checkpoint_interval=checkpoint_interval,
             resume=resume,
             restrict_to_mask=assignment == "mask",
             on_progress=bar,
         )
+        if not fabric.is_global_zero:
+            return
         seconds["segmenting"] = time.perf_counter() - started - seconds["reading"]
         bar({"phase": "writing", "done": 0, "total": 1})
         details = _details(inputs, result, request, preset=preset, device=str(fabric.device), seconds=seconds, assignment=assignment)
@@ -252,12 +264,18 @@ def _features(sdata: SpatialData, asked: str, points_key: str | None) -> Literal
     return "transcripts"
 
 
-def _run(inputs: RunInputs, settings: Parameters | PublishedParameters, **options: Any) -> Segmentation:
+def _run(inputs: RunInputs, settings: Parameters | PublishedParameters, *, checkpoint_interval: int | None, **options: Any) -> Segmentation:
     from sjg import training
 
     if isinstance(settings, training.PublishedParameters):
+        if options["fabric"].world_size > 1:
+            raise InputError("preset='published' runs in one process; start it without torchrun.")
+        if checkpoint_interval is not None:
+            settings = settings.replace(checkpoint_interval=checkpoint_interval)
         data = inputs.molecules if inputs.channels is None else inputs.channels.densities()
         return training.segment_published(data, inputs.nuclei, inputs.types, settings, trained=inputs.trained, **options)
+    if checkpoint_interval is not None:
+        options["checkpoint_interval"] = checkpoint_interval
     return training.segment_tissue(inputs.molecules, inputs.nuclei, inputs.types, settings, **options)
 
 

@@ -12,7 +12,7 @@ import torch
 from lightning_fabric import Fabric
 from numpy.typing import NDArray
 
-from sjg.core import CellTypes, CheckpointError, InputError, Molecules, Segmentation, flush, generator, parts, scratch_zeros
+from sjg.core import CellTypes, CheckpointError, InputError, Molecules, Segmentation, flush, generator, parts, release, scratch_zeros
 from sjg.labels import fill_holes, keep_connected, smooth_outlines
 from sjg.training._checkpoint import Checkpoints, fingerprint
 from sjg.training._importance import gene_importance
@@ -25,6 +25,7 @@ from sjg.training._snapshot import digest, evidence_tensors, restore, snapshot
 from sjg.training._state import CellState, Evidence, initial_state, revise
 from sjg.training._tissue import Tissue
 from sjg.training._trainer import Trainer
+from sjg.training._windows import Window, tiles
 
 _MAX_NOISE_OUTSIDE = 0.5
 _TRAINING = "checkpoint"
@@ -125,14 +126,25 @@ def segment_tissue(
     )
 
 
-def clean(prediction: Prediction, tissue: Tissue) -> NDArray[np.int32]:
-    """Smooth outlines, give up pieces apart from their nucleus, fill holes; nuclei stay as they are."""
+def clean(prediction: Prediction, tissue: Tissue, *, tile_px: int = 2048) -> NDArray[np.int32]:
+    """Smooth outlines, give up pieces apart from their nucleus, fill holes; nuclei stay as they are.
+
+    A cell ends at its reach, so a tile with a margin as wide as the largest cell decides its pixels as the whole tissue would.
+    """
     if prediction.labels is None:
         raise InputError("This prediction has no pixels; predict with pixels=True.")
-    nuclei = tissue.labels
-    smooth = smooth_outlines(prediction.labels)
-    labels = fill_holes(keep_connected(np.where(nuclei > 0, nuclei, smooth), nuclei))
-    return np.where(nuclei > 0, nuclei, labels).astype(np.int32)
+    # A piece is tied to its nucleus, and a hole to its border, within the extent of one cell; votes look two pixels further.
+    margin = 2 * int(np.ceil(2 * (tissue.reach_px + float(tissue.nuclei.outline_px.max())))) + 4
+    out = scratch_zeros(tissue.shape, np.int32)
+    for window in tiles(tissue.shape, tile_px):
+        halo = window.grown(margin).within(tissue.shape)
+        nuclei = halo.of(tissue.labels)
+        smooth = smooth_outlines(halo.of(prediction.labels))
+        labels = fill_holes(keep_connected(np.where(nuclei > 0, nuclei, smooth), nuclei))
+        labels = np.where(nuclei > 0, nuclei, labels)
+        window.of(out)[:] = Window(window.y0 - halo.y0, window.x0 - halo.x0, window.height, window.width).of(labels)
+        release(out, tissue.labels, prediction.labels)
+    return out
 
 
 def make_trainer(tissue: Tissue, types: CellTypes, parameters: Parameters, fabric: Fabric, random_state: int) -> Trainer:

@@ -26,6 +26,11 @@ class Window:
         """The window with `margin` more pixels on every side."""
         return Window(self.y0 - margin, self.x0 - margin, self.height + 2 * margin, self.width + 2 * margin)
 
+    def within(self, shape: tuple[int, int]) -> Window:
+        """The part of the window inside a grid of `shape`."""
+        y0, x0 = max(self.y0, 0), max(self.x0, 0)
+        return Window(y0, x0, min(self.y0 + self.height, shape[0]) - y0, min(self.x0 + self.width, shape[1]) - x0)
+
     def of(self, raster: NDArray) -> NDArray:
         """View of an (H, W) raster, of which the window is a part."""
         return raster[self.y0 : self.y0 + self.height, self.x0 : self.x0 + self.width]
