@@ -185,7 +185,9 @@ def segment(
         raise InputError(f"assignment={assignment!r}; choose 'posterior' or 'mask'.")
     if resume and checkpoint_dir is None:
         raise InputError("resume=True needs checkpoint_dir, the folder of the interrupted run.")
-    if checkpoint_interval is not None and (isinstance(checkpoint_interval, bool) or not isinstance(checkpoint_interval, int) or checkpoint_interval < 1):
+    if checkpoint_interval is not None and (
+        isinstance(checkpoint_interval, bool) or not isinstance(checkpoint_interval, int) or checkpoint_interval < 1
+    ):
         raise InputError(f"checkpoint_interval={checkpoint_interval!r}; give a whole number >= 1, or None for the preset's.")
     if isinstance(random_state, bool) or not isinstance(random_state, int) or random_state < 0:
         raise InputError(f"random_state={random_state!r}; give a whole number >= 0.")
