@@ -103,7 +103,9 @@ def lay_out(folder: str, n_blocks: int, n_genes: int, transcripts: float, n_dist
     size = np.array(n_cells)[index].ravel()
     first = (np.cumsum(size) - size).reshape(index.shape)
     reference = AnnData(
-        profiles.means.astype(np.float32), obs=pd.DataFrame(index=list(profiles.type_names)), var=pd.DataFrame(index=list(profiles.gene_names))
+        profiles.means.astype(np.float32),
+        obs=pd.DataFrame(index=list(profiles.type_names)),
+        var=pd.DataFrame(index=list(profiles.gene_names)),
     )
     return Slide(folder, index, rng.integers(0, 8, index.shape), first, tuple(profiles.gene_names)), reference
 
@@ -121,7 +123,9 @@ def lazy_slide(slide: Slide, reference: AnnData) -> SpatialData:
     to_um = {"global": Scale([PIXEL_UM, PIXEL_UM], axes=("x", "y"))}
     points = dd.from_delayed([dask.delayed(points_row)(slide, r) for r in range(n)], meta=points_row(slide, 0).iloc[:0], verify_meta=False)
     return SpatialData(
-        images={"dapi": Image2DModel.parse(raster("image", np.uint16, (1,)), dims=("c", "y", "x"), c_coords=["dapi"], transformations=to_um)},
+        images={
+            "dapi": Image2DModel.parse(raster("image", np.uint16, (1,)), dims=("c", "y", "x"), c_coords=["dapi"], transformations=to_um)
+        },
         labels={
             name: Labels2DModel.parse(raster(name, np.int32, ()), dims=("y", "x"), transformations=to_um) for name in ("nuclei", "cells")
         },
