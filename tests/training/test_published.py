@@ -268,6 +268,33 @@ def test_types_and_genes_for_the_attribution_can_be_limited(planted, trained):
     assert passing.all()
 
 
+@pytest.mark.parametrize("method", ["closed_form", "gradient"])
+def test_steep_logits_do_not_make_a_type_dominate(trained, method):
+    class Steeper(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embedding = trained.network.embedding
+
+        def forward(self, maps):
+            return trained.network(maps) * torch.tensor([1.0, 1.0, 20.0, 1.0]).view(1, -1, 1, 1)
+
+    gates = [
+        tissue_gate(
+            network,
+            trained.features,
+            trained.labels,
+            trained.instance_type,
+            SMALL.replace(attribution=method),
+            abundance=trained.abundance,
+            rng=np.random.default_rng(0),
+        )
+        for network in (trained.network, Steeper())
+    ]
+    assert (gates[0] == gates[1]).mean() > 0.99
+    passing = np.unpackbits(gates[0], axis=0, count=3).astype(bool)
+    assert passing.mean(axis=(1, 2)).min() > 0.1
+
+
 def test_molecules_are_drawn_from_densities(planted):
     dense = densities(planted, 1.0)
     channels = as_channels(dense, planted.molecules.gene_names)

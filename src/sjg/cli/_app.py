@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from sjg.cli._app_patches import patches
 from sjg.cli._errors import OneLineErrors
 
 app = typer.Typer(
@@ -19,6 +20,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.add_typer(patches)
 
 
 class DemoData(StrEnum):

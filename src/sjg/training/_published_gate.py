@@ -135,9 +135,11 @@ def tissue_gate(
             parameters=parameters,
             generator=seed,
         )
-        # summed over genes before types are compared, as published
+        # Summed over genes before types are compared, as published. There the descent ends at one budget of noise for every type; here the mean of
+        # each type is subtracted, which says the same: else the type with the steepest logits would dominate everywhere.
+        total = found.sum(1)
         summed = np.full((n_types, window.height, window.width), np.nan, np.float32)
-        summed[present - 1] = found.sum(1).cpu().numpy()
+        summed[present - 1] = (total - total.mean((1, 2), keepdim=True)).cpu().numpy()
         passing = attribution_gate(summed, parameters.rule())[:, halo : halo + tile.height, halo : halo + tile.width]
         gate[:, tile.y0 : tile.y0 + tile.height, tile.x0 : tile.x0 + tile.width] = np.packbits(passing, axis=0)
     return gate
