@@ -105,12 +105,7 @@ def nearest_candidates(
     n_asked = min(_OVERSAMPLE * n_candidates, len(nuclei))
     distance, index = nuclei.tree.query(yx_px, k=range(1, n_asked + 1))
     offset = np.asarray(yx_px)[:, None, :] - nuclei.centre_px[index]
-    position = _sector(offset[..., 0], offset[..., 1]) - 0.5
-    below = np.floor(position)
-    weight = position - below
-    below_i = below.astype(np.int64)
-    edge = nuclei.outline_px[index, below_i % _N_ANGLES] * (1 - weight) + nuclei.outline_px[index, (below_i + 1) % _N_ANGLES] * weight
-    signed = distance - edge
+    signed = distance - _edge(nuclei, index, offset)
     order = np.argsort(signed, axis=1, kind="stable")[:, :n_candidates]
     index, signed, distance = (np.take_along_axis(a, order, 1) for a in (index, signed, distance))
     missing = n_candidates - index.shape[1]
@@ -119,6 +114,34 @@ def nearest_candidates(
         signed = np.pad(signed, ((0, 0), (0, missing)), constant_values=np.inf)
         distance = np.pad(distance, ((0, 0), (0, missing)), constant_values=np.inf)
     return index.astype(np.int64), signed.astype(np.float32), distance.astype(np.float32)
+
+
+def outline_distance(nuclei: Nuclei, index: NDArray[np.int64], yx_px: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Signed distance of points to the outline of one nucleus each, negative inside.
+
+    Parameters
+    ----------
+    nuclei
+        n nuclei.
+    index
+        (C,) nuclei from 0.
+    yx_px
+        (C, P, 2) points of each of them.
+    """
+    offset = np.asarray(yx_px) - nuclei.centre_px[index][:, None]
+    return np.hypot(offset[..., 0], offset[..., 1]) - _edge(nuclei, np.broadcast_to(index[:, None], offset.shape[:2]), offset)
+
+
+def _edge(nuclei: Nuclei, index: NDArray[np.integer], offset: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Distance of the outline from the centre in the direction of `offset` (..., 2)."""
+    position = _sector(offset[..., 0], offset[..., 1]) - 0.5
+    below = np.floor(position)
+    weight = position - below
+    first = below.astype(np.int64)
+    edge: NDArray[np.float64] = (
+        nuclei.outline_px[index, first % _N_ANGLES] * (1 - weight) + nuclei.outline_px[index, (first + 1) % _N_ANGLES] * weight
+    )
+    return edge
 
 
 def _sector(dy: NDArray[np.floating], dx: NDArray[np.floating]) -> NDArray[np.float64]:
