@@ -135,9 +135,16 @@ def gather_evidence(
     """
     yx, genes = tissue.molecules.yx_px[index], tissue.molecules.gene[index]
     candidate, signed, _ = nearest_candidates(tissue.nuclei, yx, n_candidates)
-    gene = torch.as_tensor(genes, dtype=torch.long, device=state.density.device)
-    if own is None:
-        probability = gene_probability(state, torch.as_tensor(candidate, device=gene.device), gene)
-    else:
-        probability = own.probability(state, candidate, genes, index)
-    return MoleculeEvidence(yx, candidate, signed, log_ratio(probability, state.prior_ambient[gene]))
+    probability = candidate_probability(state, own, candidate, genes, index)
+    overall = state.prior_ambient[torch.as_tensor(genes, dtype=torch.long, device=probability.device)]
+    return MoleculeEvidence(yx, candidate, signed, log_ratio(probability, overall))
+
+
+def candidate_probability(
+    state: CellState, own: OwnProfiles | None, candidate: NDArray[np.int64], genes: NDArray[np.integer], index: NDArray[np.int64]
+) -> Tensor:
+    """(N, M) probability of the genes of molecules under each of their candidates, by the cell's own expression where it is known."""
+    if own is not None:
+        return own.probability(state, candidate, genes, index)
+    device = state.density.device
+    return gene_probability(state, torch.as_tensor(candidate, device=device), torch.as_tensor(genes, dtype=torch.long, device=device))

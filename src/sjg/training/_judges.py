@@ -9,10 +9,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sjg.networks import ClaimNet
-from sjg.training._claims import claims_of, crop_bounds, gather_evidence
+from sjg.networks import ClaimNet, load_claim_net
+from sjg.training._claims import candidate_probability, claims_of, crop_bounds, gather_evidence
 from sjg.training._crops import REACH_RADII
+from sjg.training._likelihood import molecule_rates
 from sjg.training._log_ratio import log_ratio
+from sjg.training._model import CompetitionModel
 from sjg.training._own_profiles import OwnProfiles
 from sjg.training._parameters import Parameters
 from sjg.training._scene import measure_scene
@@ -20,9 +22,14 @@ from sjg.training._state import CellState
 from sjg.training._tissue import Points, Tissue
 from sjg.training._windows import Window
 
+#: points evaluated at once
+_CHUNK = 16384
+
 
 class Judge(Protocol):
-    """Gives the molecules and pixels of a tile their probabilities."""
+    """Gives molecules and pixels their probabilities."""
+
+    state: CellState
 
     def __call__(self, window: Window, inside: NDArray[np.int64], molecules: Points, pixels: Points) -> tuple[Tensor, Tensor]:
         """Probabilities of the candidates and, last, of none.
@@ -30,11 +37,11 @@ class Judge(Protocol):
         Parameters
         ----------
         window
-            The tile.
+            The window that the points' pixels refer to.
         inside
-            (N,) its molecules.
+            (N,) indices of the molecules.
         molecules, pixels
-            The same N molecules and P pixels with their candidates.
+            The N molecules and P pixels with their candidates.
 
         Returns
         -------
@@ -44,12 +51,10 @@ class Judge(Protocol):
 
 
 class ClaimJudge:
-    """Judges by the claims of the pretrained network.
+    """Judges by the claims of the network that was trained on simulated tissue.
 
     Parameters
     ----------
-    net
-        Trained network.
     tissue
         Molecules and nuclei.
     state
@@ -58,28 +63,119 @@ class ClaimJudge:
         Settings.
     own
         Profiles of single cells; None takes those of their types.
+    net
+        Trained network; None takes the one that comes with the package.
     """
 
-    def __init__(self, net: ClaimNet, tissue: Tissue, state: CellState, parameters: Parameters, *, own: OwnProfiles | None) -> None:
-        self.net, self.tissue, self.state, self.parameters, self.own = net, tissue, state, parameters, own
-        self.scene = measure_scene(tissue, state)
+    def __init__(
+        self, tissue: Tissue, state: CellState, parameters: Parameters, *, own: OwnProfiles | None = None, net: ClaimNet | None = None
+    ) -> None:
+        self.tissue, self.state, self.own = tissue, state, own
+        self._n_candidates = parameters.n_candidates
+        self._net = (net or load_claim_net()).to(state.density.device)
+        self._scene = measure_scene(tissue, state)
 
+    @torch.no_grad()
     def __call__(self, window: Window, inside: NDArray[np.int64], molecules: Points, pixels: Points) -> tuple[Tensor, Tensor]:
         """See :class:`Judge`."""
         tissue, state = self.tissue, self.state
         reach_px = REACH_RADII * tissue.radius_px
-        near = [p.candidate[p.signed_px <= reach_px] for p in (molecules, pixels)]
-        cells = np.unique(np.concatenate(near))
+        cells = np.unique(np.concatenate([p.candidate[p.signed_px <= reach_px] for p in (molecules, pixels)]))
         seen = tissue.molecules_in(_covering(*crop_bounds(tissue.nuclei, cells))) if len(cells) else inside[:0]
-        evidence = gather_evidence(tissue, state, self.own, seen, self.parameters.n_candidates)
-        claims = claims_of(self.net, tissue.nuclei, cells, evidence, state, self.scene)
+        evidence = gather_evidence(tissue, state, self.own, seen, self._n_candidates)
+        claims = claims_of(self._net, tissue.nuclei, cells, evidence, state, self._scene)
         place = claims.at(pixels.yx_px, pixels.candidate, pixels.signed_px, molecules=False)
         source = claims.at(molecules.yx_px, molecules.candidate, molecules.signed_px, molecules=True)
-        own = gather_evidence(tissue, state, self.own, inside, self.parameters.n_candidates).log_ratio
         gene = torch.as_tensor(tissue.molecules.gene[inside], dtype=torch.long, device=source.device)
+        said = log_ratio(self._probability(molecules, inside), state.prior_ambient[gene])
         noise = log_ratio(state.ambient[gene][:, None], state.prior_ambient[gene])
-        weighed = torch.cat([source, source.new_zeros(len(source), 1)], 1) + self.net.gene_weight * torch.cat([own, noise], 1)
-        return torch.softmax(weighed, 1), torch.softmax(torch.cat([place, place.new_zeros(len(place), 1)], 1), 1)
+        weighed = _with_none(source) + self._net.gene_weight * torch.cat([said, noise], 1)
+        return torch.softmax(weighed, 1), torch.softmax(_with_none(place), 1)
+
+    def _probability(self, molecules: Points, index: NDArray[np.int64]) -> Tensor:
+        genes = self.tissue.molecules.gene[index]
+        return candidate_probability(self.state, self.own, molecules.candidate, genes, index)
+
+
+class FoldJudge:
+    """Judges by the competition that was trained on this tissue.
+
+    Molecules are split into folds; each fold is judged from an input that holds the others, and pixels take the mean over the folds.
+
+    Parameters
+    ----------
+    model
+        Trained model with a scorer.
+    tissue
+        Molecules and nuclei.
+    state
+        Estimates of the cells.
+    parameters
+        Settings.
+    own
+        Profiles of single cells; None takes those of their types.
+    seed
+        Of the folds.
+    """
+
+    def __init__(
+        self,
+        model: CompetitionModel,
+        tissue: Tissue,
+        state: CellState,
+        parameters: Parameters,
+        *,
+        own: OwnProfiles | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.model, self.tissue, self.state, self.parameters, self.own, self.seed = model, tissue, state, parameters, own, seed
+
+    @torch.no_grad()
+    def __call__(self, window: Window, inside: NDArray[np.int64], molecules: Points, pixels: Points) -> tuple[Tensor, Tensor]:
+        """See :class:`Judge`."""
+        n_folds, n_slots = self.parameters.n_folds, self.parameters.n_candidates + 1
+        context, near = self.tissue.context(window), self.tissue.molecules_in(window)
+        device = self.state.density.device
+        source, place = torch.zeros(len(molecules), n_slots, device=device), torch.zeros(len(pixels), n_slots, device=device)
+        fold_of_near, fold_of_inside = fold_of(near, self.seed, n_folds), fold_of(inside, self.seed, n_folds)
+        for fold in range(n_folds):
+            seen = near[fold_of_near != fold] if n_folds > 1 else near
+            fraction = 1 - 1 / n_folds if n_folds > 1 else 1.0
+            mine = np.flatnonzero(fold_of_inside == fold)
+            points = Points.join(molecules[mine], pixels)
+            if len(points) == 0:
+                continue
+            batch = self.tissue.batch(window, context, seen, fraction, points, self.state)
+            log_weight = self.model.log_weights(batch, self.state.log_profiles, self.state.log_prior, chunk=_CHUNK)
+            source[torch.as_tensor(mine, device=device)] = self._source(log_weight[: len(mine)], molecules[mine], inside[mine])
+            place += log_weight[len(mine) :].exp() / n_folds
+        return source, place
+
+    def _source(self, log_weight: Tensor, points: Points, index: NDArray[np.int64]) -> Tensor:
+        """(N, M + 1) probabilities of molecules."""
+        device = log_weight.device
+        candidate = torch.as_tensor(points.candidate, device=device)
+        genes = self.tissue.molecules.gene[index]
+        gene = torch.as_tensor(genes, dtype=torch.long, device=device)
+        in_nucleus = torch.as_tensor(points.nucleus > 0, device=device)
+        probability = candidate_probability(self.state, self.own, points.candidate, genes, index)
+        by_cell, noise = molecule_rates(self.state, log_weight, candidate, gene, in_nucleus, self.model, probability=probability)
+        rates = torch.cat([by_cell, noise[:, None]], 1)
+        return rates / rates.sum(1, keepdim=True)
+
+
+def fold_of(molecule: NDArray[np.int64], seed: int, n_folds: int) -> NDArray[np.int64]:
+    """Fold of each molecule, at random but from its index alone: nothing to store, and the same in every process."""
+    # SplitMix64; the product wraps round
+    x = molecule.astype(np.uint64) + np.uint64(seed * 0x9E3779B97F4A7C15 % 2**64)
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        x = (x ^ (x >> np.uint64(shift))) * np.uint64(factor)
+    return ((x ^ (x >> np.uint64(31))) % np.uint64(n_folds)).astype(np.int64)
+
+
+def _with_none(log_odds: Tensor) -> Tensor:
+    """(P, M + 1): log odds against none, and none itself."""
+    return torch.cat([log_odds, log_odds.new_zeros(len(log_odds), 1)], 1)
 
 
 def _covering(low_px: NDArray[np.floating], high_px: NDArray[np.floating]) -> Window:

@@ -80,7 +80,9 @@ class Batch:
 
 
 class CompetitionModel(nn.Module):
-    """U-Net, scorer, the ratio of densities in cytoplasm and nucleus and the rate of noise, trained together.
+    """What is trained on a tissue: the U-Net and, where cells do not compete by claims, what makes them compete.
+
+    That is the scorer, the ratio of densities in cytoplasm and nucleus and the rate of noise, trained together.
 
     Parameters
     ----------
@@ -120,12 +122,15 @@ class CompetitionModel(nn.Module):
                 n_genes,
                 n_types,
                 n_embedding=parameters.n_embedding,
-                n_features=parameters.n_features,
+                n_features=0 if parameters.use_claims else parameters.n_features,
                 channels=parameters.channels,
                 density_sigmas_px=(0.0, 0.25 * radius_px, 0.5 * radius_px),
                 log_profiles=log_profiles,
             )
             extra = parameters.n_features + 1
+        self.scorer: CandidateScorer | None = None
+        if parameters.use_claims:
+            return
         n_scales = len(EVIDENCE_RADII)
         self.scorer = CandidateScorer(6 + 2 * n_scales + extra, 2 + n_scales + extra, n_hidden=parameters.n_hidden)
         self.log_cytoplasm = nn.Parameter(torch.zeros(()))
@@ -138,12 +143,13 @@ class CompetitionModel(nn.Module):
 
     def parameter_groups(self, learning_rate: float) -> list[dict[str, Any]]:
         """Weights, and the two physical scalars, which move faster."""
-        scalars = [self.log_cytoplasm, self.log_noise]
+        scalars = [] if self.scorer is None else [self.log_cytoplasm, self.log_noise]
         chosen = {id(p) for p in scalars}
         weights = [p for p in self.parameters() if id(p) not in chosen]
-        return [{"params": weights, "peak_lr": learning_rate}, {"params": scalars, "peak_lr": _SCALAR_SPEED * learning_rate}]
+        groups = [{"params": weights, "peak_lr": learning_rate}, {"params": scalars, "peak_lr": _SCALAR_SPEED * learning_rate}]
+        return [g for g in groups if g["params"]]
 
-    def forward(self, batch: Batch, log_profiles: Tensor, log_prior: Tensor) -> tuple[Tensor, Tensor | None]:
+    def forward(self, batch: Batch, log_profiles: Tensor, log_prior: Tensor) -> tuple[Tensor | None, Tensor | None]:
         """Log weights of the candidates and of the background at the points.
 
         Parameters
@@ -157,8 +163,10 @@ class CompetitionModel(nn.Module):
 
         Returns
         -------
-        (P, M + 1) normalised log weights, background last, and the network's (P, K + 1) log class probabilities.
+        (P, M + 1) normalised log weights, background last, None without a scorer, and the network's (P, K + 1) log class probabilities.
         """
+        if self.scorer is None:
+            return None, self._classes(self._output(batch), batch)
         return self._score(batch, *self._maps(batch, log_profiles), log_prior)
 
     @torch.no_grad()
@@ -169,6 +177,8 @@ class CompetitionModel(nn.Module):
         return torch.cat([self._score(part, *maps, log_prior)[0] for part in batch.split(chunk)])
 
     def _score(self, batch: Batch, blurred: Tensor, output: Tensor | None, log_prior: Tensor) -> tuple[Tensor, Tensor | None]:
+        if self.scorer is None:
+            raise InputError("The model has no scorer; build it with use_claims=False.")
         posterior, density = self._evidence(batch, blurred, log_prior)
         n_candidates = batch.signed_radii.shape[1]
         signed = batch.signed_radii.clamp(-2, 6)
@@ -186,12 +196,9 @@ class CompetitionModel(nn.Module):
         candidate = [torch.stack(per_candidate, -1), evidence, density[:, None].expand(-1, n_candidates, -1)]
         background = [signed[:, :1], (best_other - signed)[:, :1].clamp(0, 4), density]
         bias_candidate, bias_background = -1.5 * signed, torch.full_like(signed[:, :1], -1.5)
-        classes = None
-        if output is not None:
-            at_points = output[:, batch.pixel].T
-            n_classes = len(log_prior) + 1
-            classes = torch.log_softmax(at_points[:, :n_classes], 1)
-            features = at_points[:, n_classes:]
+        classes = self._classes(output, batch)
+        if output is not None and classes is not None:
+            features = output[len(log_prior) + 1 :, batch.pixel].T
             floored = classes.clamp(min=_LOG_POSTERIOR_FLOOR)
             own_type = _at_types(floored[:, 1:].unsqueeze(1), batch)
             candidate += [own_type, features[:, None].expand(-1, n_candidates, -1)]
@@ -211,10 +218,19 @@ class CompetitionModel(nn.Module):
             rows = torch.cat([log_profiles, log_profiles.new_ones(len(log_profiles), 1)], 1)
             raw = splat(batch.coords_px, batch.gene, rows, batch.context.shape[1:], sigma_px=0.0)
             blurred = torch.stack([gaussian_blur(raw, r * self.radius_px).flatten(1) for r in EVIDENCE_RADII])
-        output = None
-        if self.network is not None:
-            output = torch.cat(self.network(self.raster(batch), batch.context[None]), 1)[0].flatten(1)
-        return blurred, output
+        return blurred, self._output(batch)
+
+    def _output(self, batch: Batch) -> Tensor | None:
+        """(channels, H * W) output of the network."""
+        if self.network is None:
+            return None
+        return torch.cat(self.network(self.raster(batch), batch.context[None]), 1)[0].flatten(1)
+
+    def _classes(self, output: Tensor | None, batch: Batch) -> Tensor | None:
+        """(P, K + 1) log class probabilities at the points."""
+        if output is None or self.network is None:
+            return None
+        return torch.log_softmax(output[: self.network.n_types + 1, batch.pixel].T, 1)
 
     def raster(self, batch: Batch) -> Tensor:
         """(1, D + 1, H, W) input of the network."""

@@ -25,6 +25,9 @@ class Parameters(Knobs):
         Side of a training patch and the margin around it that only feeds the network.
     tile_size_px
         Side of a tile when the whole tissue is predicted.
+    use_claims
+        Cells compete by the claims of the network that was trained on simulated tissue (:class:`sjg.networks.ClaimNet`); the network
+        of the run learns types and gives gene importance. False trains the competition on this tissue alone, by held-out molecules.
     n_candidates
         Nearest nuclei that compete for a point.
     reach_radii
@@ -59,6 +62,8 @@ class Parameters(Knobs):
         Nats by which a cell's initial type is favoured when types are revised.
     revise_types
         False keeps the initial types.
+    revise_profiles
+        Profiles of the types are re-estimated; with claims, only where no reference gave them.
     profile_strength
         Counts per type that the reference is worth when profiles are re-estimated.
     own_profiles
@@ -74,14 +79,15 @@ class Parameters(Knobs):
         Round, from 0, from which the gate is at work.
     """
 
-    n_rounds: int = 3
-    steps_per_round: int = 150
+    n_rounds: int = 2
+    steps_per_round: int = 100
     patches_per_step: int = 1
     patch_size_px: int = 192
     halo_px: int = 24
-    tile_size_px: int = 256
+    tile_size_px: int = 384
+    use_claims: bool = True
     n_candidates: int = 6
-    reach_radii: float = 4.0
+    reach_radii: float = 4.5
     points_per_patch: int = 6000
     input_fraction: tuple[float, float] = (0.5, 0.85)
     held_out: bool = True
@@ -95,11 +101,12 @@ class Parameters(Knobs):
     n_hidden: int = 24
     learning_rate: float = 3e-3
     nucleus_weight: float = 0.3
-    pseudo_weight: float = 0.1
+    pseudo_weight: float = 0.3
     pseudo_confidence: float = 0.9
     temper: float = 0.5
     initial_type_weight: float = 1.0
     revise_types: bool = True
+    revise_profiles: bool = True
     profile_strength: float = 1000.0
     own_profiles: bool = True
     n_folds: int = 4
@@ -111,6 +118,6 @@ class Parameters(Knobs):
 
 PRESETS: dict[str, Parameters | PublishedParameters] = {
     "default": Parameters(),
-    "fast": Parameters(steps_per_round=60, n_rounds=2, channels=(8, 16, 24), n_folds=2, n_importance_patches=4),
+    "fast": Parameters(steps_per_round=60, n_rounds=1, channels=(8, 16, 24), n_folds=2, n_importance_patches=4),
     "published": PublishedParameters(),
 }

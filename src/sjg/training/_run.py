@@ -16,6 +16,7 @@ from sjg.core import CellTypes, CheckpointError, InputError, Molecules, Segmenta
 from sjg.labels import fill_holes, keep_connected, smooth_outlines
 from sjg.training._checkpoint import Checkpoints, fingerprint
 from sjg.training._importance import gene_importance
+from sjg.training._judges import ClaimJudge, FoldJudge, Judge
 from sjg.training._model import NOISE_FRACTION, CompetitionModel
 from sjg.training._network_store import store_model
 from sjg.training._own_profiles import OwnProfiles, fit_own_profiles
@@ -88,16 +89,19 @@ def segment_tissue(
         SIGTERM has come; a checkpoint was written first.
     """
     report = on_progress or (lambda record: None)
+    run = "" if checkpoint_dir is None else fingerprint(molecules, nuclei_labels, types, parameters, random_state)
+    if parameters.use_claims and types.profiles is not None:
+        # Molecules that cells lost to their neighbours would blur the profiles of a reference.
+        parameters = parameters.replace(revise_profiles=False)
     tissue = Tissue(molecules, nuclei_labels, parameters)
     trainer = make_trainer(tissue, types, parameters, fabric, random_state)
-    run = "" if checkpoint_dir is None else fingerprint(molecules, nuclei_labels, types, parameters, random_state)
     checkpoints = Checkpoints(checkpoint_dir, run, every=checkpoint_interval, fabric=fabric)
     with checkpoints.interruptible():
         history = _take_up(trainer, checkpoints, resume=resume)
         _train(trainer, history, checkpoints, report)
         model = trainer.averaged_model()
         passes = _Passes(model, tissue, parameters, fabric, random_state, checkpoints, report)
-        settle = passes.run("types", trainer.state, pixels=False)
+        settle = passes.run("types", trainer.state, pixels=False, own=trainer.own)
         state = revise(trainer.state, settle.evidence, parameters)
         own = None
         if parameters.own_profiles:
@@ -240,17 +244,13 @@ class _Passes:
             self.report({"phase": phase, "done": done, "total": total})
             checkpoints.after(done, content, name, last=done == total, own=True)
 
-        return predict(
-            self.model,
-            self.tissue,
-            state,
-            self.parameters,
-            into=prediction,
-            seed=int(generator(self.random_state, 2, _PHASES.index(phase)).integers(2**63)),
-            fabric=self.fabric,
-            own=own,
-            on_tile=on_tile,
-        )
+        seed = int(generator(self.random_state, 2, _PHASES.index(phase)).integers(2**63))
+        judge: Judge
+        if self.parameters.use_claims:
+            judge = ClaimJudge(self.tissue, state, self.parameters, own=own)
+        else:
+            judge = FoldJudge(self.model, self.tissue, state, self.parameters, own=own, seed=seed)
+        return predict(judge, self.tissue, self.parameters, into=prediction, seed=seed, fabric=self.fabric, on_tile=on_tile)
 
 
 def _restrict(prediction: Prediction, labels: NDArray[np.int32], tissue: Tissue) -> tuple[NDArray[np.int32], NDArray[np.float32]]:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from sjg.training._log_ratio import log_ratio
 from sjg.training._likelihood import gene_probability
+from sjg.training._log_ratio import log_ratio
 from sjg.training._nuclei import nearest_candidates
 from sjg.training._state import CellState
 from sjg.training._tissue import Tissue

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -185,18 +186,16 @@ def revise(state: CellState, evidence: Evidence, parameters: Parameters) -> Cell
         posterior = torch.where(seen[:, None], revised, state.posterior)
     else:
         posterior = state.posterior
+    profiles = state.profiles
+    if parameters.revise_profiles:
+        counts = evidence.profile + parameters.profile_strength * state.prior_profiles
+        profiles = counts / counts.sum(1, keepdim=True)
+    if parameters.use_claims:
+        # The claim network was trained with the densities of nuclei and the composition of all molecules: the start values.
+        return dataclasses.replace(state, posterior=posterior, profiles=profiles)
     mean = evidence.count.sum() / evidence.area.sum().clamp(min=1e-6)
     shrinkage = _DENSITY_SHRINKAGE_PX
     density = (evidence.count + mean * shrinkage) / (evidence.area + shrinkage)
     density = torch.where(evidence.area > 0, density, state.density).clamp(min=1e-3 * float(mean))
-    counts = evidence.profile + parameters.profile_strength * state.prior_profiles
     ambient = evidence.noise + _AMBIENT_STRENGTH * state.prior_ambient
-    return CellState(
-        posterior=posterior,
-        initial_logit=state.initial_logit,
-        density=density,
-        profiles=counts / counts.sum(1, keepdim=True),
-        prior_profiles=state.prior_profiles,
-        ambient=ambient / ambient.sum(),
-        prior_ambient=state.prior_ambient,
-    )
+    return dataclasses.replace(state, posterior=posterior, profiles=profiles, density=density, ambient=ambient / ambient.sum())

@@ -16,8 +16,10 @@ from sjg.core import generator
 from sjg.training._dynamic import UNKNOWN, DynamicLabels
 from sjg.training._fabric import gather, reduce_gradients, share_of, sum_over_ranks
 from sjg.training._gate import AttributionGate
+from sjg.training._judges import ClaimJudge
 from sjg.training._likelihood import expected_count, molecule_rates
-from sjg.training._model import CompetitionModel
+from sjg.training._model import Batch, CompetitionModel
+from sjg.training._own_profiles import OwnProfiles, fit_own_profiles
 from sjg.training._parameters import Parameters
 from sjg.training._state import CellState, Evidence, revise
 from sjg.training._tissue import Points, Tissue
@@ -78,6 +80,11 @@ class Trainer:
         self.records: list[tuple[float, float]] = []
         #: filled anew at the start of a round
         self.gate = AttributionGate(parameters)
+        #: expression of single cells by the molecules in their nuclei
+        self.own: OwnProfiles | None = None
+        if parameters.use_claims and parameters.own_profiles:
+            self.own = fit_own_profiles(state, tissue.nucleus_of, tissue.molecules.gene, rng=generator(random_state, 8))
+        self._judge: ClaimJudge | None = None
         self.step = 0
         #: whether training has converged before its last step
         self.stopped = False
@@ -94,7 +101,7 @@ class Trainer:
         return self.stopped or self.step >= self.n_steps
 
     def train_step(self) -> dict[str, float]:
-        """Some patches; returns the loss per held-out molecule and the fraction of them given to cells."""
+        """Some patches; returns the loss (per held-out molecule, or of the labels) and the fraction of the molecules given to cells."""
         self._set_learning_rate()
         if self.step % self.parameters.steps_per_round == 0:
             epoch, rng = self.step // self.parameters.steps_per_round, generator(self.random_state, 7, self.step)
@@ -122,8 +129,52 @@ class Trainer:
         self.records.append((_mean([o.loss for o in outcomes]), _mean([o.assigned for o in outcomes])))
         return {"loss": self.records[-1][0], "assigned": self.records[-1][1]}
 
+    @property
+    def judge(self) -> ClaimJudge:
+        """Judge by claims with the current estimates of the cells."""
+        if self._judge is None or self._judge.state is not self.state:
+            self._judge = ClaimJudge(self.tissue, self.state, self.parameters, own=self.own)
+        return self._judge
+
     def _patch(self, rng: np.random.Generator, *, weight: float) -> _Outcome:
         """Add the gradient of one patch, and gather its evidence."""
+        return (self._patch_with_claims if self.parameters.use_claims else self._patch_held_out)(rng, weight=weight)
+
+    def _patch_with_claims(self, rng: np.random.Generator, *, weight: float) -> _Outcome:
+        """Claims say whose molecules and pixels are; the network learns the types of nuclei and of pixels that are clear."""
+        tissue, state = self.tissue, self.state
+        window = self._draw_window(rng)
+        halo = window.grown(self.parameters.halo_px)
+        near = tissue.molecules_in(halo)
+        inside = near[_inside(tissue.molecules.yx_px[near], window)]
+        pixels = self._draw_pixels(window, rng)
+        points, molecules = tissue.points(pixels + 0.5, halo), tissue.points(tissue.molecules.yx_px[inside], halo)
+        source, place = self.judge(halo, inside, molecules, points)
+        flat = pixels[:, 0] * tissue.shape[1] + pixels[:, 1]
+        loss = torch.zeros(())
+        if self.model.module.network is not None:
+            batch = tissue.batch(halo, tissue.context(halo), near, 1.0, points, state)
+            _, classes = self.model(self._oriented(batch, rng), state.log_profiles, state.log_prior)
+            loss = self._label_loss(classes, flat, points.nucleus)
+            self.fabric.backward(loss * weight)
+        gene = torch.as_tensor(tissue.molecules.gene[inside], dtype=torch.long, device=source.device)
+        cells = [torch.as_tensor(p.candidate, device=source.device) for p in (molecules, points)]
+        self.evidence.add_molecules(state, cells[0], gene, source[:, :-1], source[:, -1])
+        self._gather_area(cells[1], place[:, :-1], float(window.height * window.width))
+        self._gather_exposure(window, 1.0)
+        label = self._confident(pixels, points, place.log())
+        free = points.nucleus == 0
+        assigned = float(1 - source[:, -1].mean()) if len(inside) else float("nan")
+        return _Outcome(float(loss.detach()), assigned, flat[free], label[free])
+
+    def _oriented(self, batch: Batch, rng: np.random.Generator) -> Batch:
+        if not self.parameters.augment:
+            return batch
+        flip_y, flip_x, transpose = (bool(b) for b in rng.integers(0, 2, 3))
+        return batch.oriented(flip_y=flip_y, flip_x=flip_x, transpose=transpose)
+
+    def _patch_held_out(self, rng: np.random.Generator, *, weight: float) -> _Outcome:
+        """The competition learns to predict molecules that it has not seen."""
         parameters, tissue, state = self.parameters, self.tissue, self.state
         window = self._draw_window(rng)
         halo = window.grown(parameters.halo_px)
@@ -139,10 +190,7 @@ class Trainer:
         points = tissue.points(np.concatenate([tissue.molecules.yx_px[target], pixels + 0.5]), halo)
         inputs = near[shown] if parameters.held_out else near
         batch = tissue.batch(halo, tissue.context(halo), inputs, fraction if parameters.held_out else 1.0, points, state)
-        if parameters.augment:
-            flip_y, flip_x, transpose = (bool(b) for b in rng.integers(0, 2, 3))
-            batch = batch.oriented(flip_y=flip_y, flip_x=flip_x, transpose=transpose)
-        log_weight, classes = self.model(batch, state.log_profiles, state.log_prior)
+        log_weight, classes = self.model(self._oriented(batch, rng), state.log_profiles, state.log_prior)
 
         device = log_weight.device
         candidate = torch.as_tensor(points.candidate, device=device)
@@ -162,7 +210,8 @@ class Trainer:
         self.fabric.backward(loss * weight)
 
         with torch.no_grad():
-            self._gather(candidate, gene, by_cell / rate[:, None], noise / rate, log_weight[rest], n_targets, area * target_fraction)
+            self.evidence.add_molecules(state, candidate[:n_targets], gene, by_cell / rate[:, None], noise / rate)
+            self._gather_area(candidate[n_targets:], log_weight[rest, :-1].exp(), area * target_fraction)
             self._gather_exposure(window, target_fraction)
             label = self._confident(pixels, points[rest], log_weight[rest])
         free = points.nucleus[rest] == 0
@@ -179,9 +228,10 @@ class Trainer:
             "loss": _mean([loss for loss, _ in self.records]),
             "fraction_assigned": _mean([assigned for _, assigned in self.records]),
             "known_pixels": self.dynamic.known_fraction,
-            "noise_rate": float(self.model.module.noise_rate.detach()),
-            "log_cytoplasm": float(self.model.module.log_cytoplasm.detach()),
         }
+        if not self.parameters.use_claims:
+            summary["noise_rate"] = float(self.model.module.noise_rate.detach())
+            summary["log_cytoplasm"] = float(self.model.module.log_cytoplasm.detach())
         self.records = []
         return summary
 
@@ -218,12 +268,9 @@ class Trainer:
             loss = loss - (log_likelihood * weight_t * mask).sum() / max(int(group.sum()), 1)
         return loss
 
-    def _gather(
-        self, candidate: Tensor, gene: Tensor, weight: Tensor, noise: Tensor, log_weight: Tensor, n_targets: int, area: float
-    ) -> None:
-        self.evidence.add_molecules(self.state, candidate[:n_targets], gene, weight, noise)
-        share = log_weight[:, :-1].exp() * (area / max(len(log_weight), 1))
-        self.evidence.area.index_add_(0, candidate[n_targets:].reshape(-1), share.reshape(-1))
+    def _gather_area(self, candidate: Tensor, weight: Tensor, area: float) -> None:
+        share = weight * (area / max(len(weight), 1))
+        self.evidence.area.index_add_(0, candidate.reshape(-1), share.reshape(-1))
 
     def _gather_exposure(self, window: Window, fraction: float) -> None:
         centre = self.tissue.nuclei.centre_px
