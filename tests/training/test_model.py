@@ -12,7 +12,7 @@ from sjg.training._state import initial_state
 from sjg.training._tissue import Tissue
 from sjg.training._windows import Window
 
-PARAMETERS = Parameters(channels=(4, 8), n_embedding=4, n_features=3, n_hidden=8)
+PARAMETERS = Parameters(use_claims=False, channels=(4, 8), n_embedding=4, n_features=3, n_hidden=8)
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -27,7 +29,10 @@ def result(planted):
     return _run(planted)
 
 
-def test_beats_expansion_of_nuclei(planted, result):
+@pytest.mark.parametrize("use_claims", [True, False])
+def test_beats_expansion_of_nuclei(planted, result, use_claims):
+    if not use_claims:
+        result = _run(planted, SMALL.replace(use_claims=False))
     best = max(((expand_labels(planted.nuclei, d), d) for d in range(2, 8)), key=lambda pair: instance_iou(planted.cells, pair[0]))[0]
     pixel = planted.molecules.yx_px.astype(int)
     by_expansion = (best[pixel[:, 0], pixel[:, 1]] == planted.true_cell).mean()
@@ -54,6 +59,23 @@ def test_same_seed_same_result_other_seed_other_history(planted, result):
     np.testing.assert_array_equal(again.gene_importance, result.gene_importance)
     other = _run(planted, random_state=1)
     assert other.history[0]["loss"] != result.history[0]["loss"]
+
+
+def test_profiles_of_a_reference_stay_and_others_are_learned(planted):
+    short = SMALL.replace(n_rounds=1, steps_per_round=10)
+    prior = planted.types.profiles / planted.types.profiles.sum(1, keepdims=True)
+    given = load_model(_run(planted, short).network)[1].profiles.numpy()
+    np.testing.assert_allclose(given, prior, atol=2e-3)
+    types = dataclasses.replace(planted.types, profiles=None)
+    found = segment_tissue(planted.molecules, planted.nuclei, types, short, fabric=make_fabric("cpu"))
+    learned = load_model(found.network)[1].profiles.numpy()
+    assert np.abs(learned - prior).max() < 0.05
+
+
+def test_without_the_network_there_are_cells_and_no_importance(planted):
+    found = _run(planted, SMALL.replace(use_network=False, n_rounds=1, steps_per_round=5))
+    assert instance_iou(planted.cells, found.labels) > 0.6
+    assert np.isnan(found.gene_importance).all()
 
 
 def test_global_random_state_is_left_alone(planted):

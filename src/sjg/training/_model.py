@@ -129,10 +129,12 @@ class CompetitionModel(nn.Module):
             )
             extra = parameters.n_features + 1
         self.scorer: CandidateScorer | None = None
-        if parameters.use_claims:
+        if not parameters.use_claims:
+            n_scales = len(EVIDENCE_RADII)
+            self.scorer = CandidateScorer(6 + 2 * n_scales + extra, 2 + n_scales + extra, n_hidden=parameters.n_hidden)
+        elif self.network is not None:
             return
-        n_scales = len(EVIDENCE_RADII)
-        self.scorer = CandidateScorer(6 + 2 * n_scales + extra, 2 + n_scales + extra, n_hidden=parameters.n_hidden)
+        # With claims and without a network there is nothing to train, but optimizers want something.
         self.log_cytoplasm = nn.Parameter(torch.zeros(()))
         self.log_noise = nn.Parameter(torch.log(torch.tensor(NOISE_FRACTION * self.density if noise_rate is None else noise_rate)))
 
@@ -143,7 +145,7 @@ class CompetitionModel(nn.Module):
 
     def parameter_groups(self, learning_rate: float) -> list[dict[str, Any]]:
         """Weights, and the two physical scalars, which move faster."""
-        scalars = [] if self.scorer is None else [self.log_cytoplasm, self.log_noise]
+        scalars = [p for name, p in self.named_parameters() if name in ("log_cytoplasm", "log_noise")]
         chosen = {id(p) for p in scalars}
         weights = [p for p in self.parameters() if id(p) not in chosen]
         groups = [{"params": weights, "peak_lr": learning_rate}, {"params": scalars, "peak_lr": _SCALAR_SPEED * learning_rate}]

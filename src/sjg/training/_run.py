@@ -90,6 +90,7 @@ def segment_tissue(
     """
     report = on_progress or (lambda record: None)
     run = "" if checkpoint_dir is None else fingerprint(molecules, nuclei_labels, types, parameters, random_state)
+    given = parameters
     if parameters.use_claims and types.profiles is not None:
         # Molecules that cells lost to their neighbours would blur the profiles of a reference.
         parameters = parameters.replace(revise_profiles=False)
@@ -124,8 +125,8 @@ def segment_tissue(
         type_names=types.names,
         gene_importance=importance,
         history=history,
-        network=store_model(model, state, parameters),
-        parameters={**parameters.to_dict(), "random_state": random_state},
+        network=store_model(model, state, given),
+        parameters={**given.to_dict(), "random_state": random_state},
         pixel_confidence=final.confidence,
     )
 
