@@ -44,16 +44,21 @@ class TissueParameters:
     merged_fraction: float = 0.0
     jitter_um: float = 0.0
     wrong_type_fraction: float | None = None
+    #: shapes, see :func:`sjg.datasets._simulate_cells.draw_cells` and :func:`draw_nuclei`
+    irregularity: float = 1.0
+    warping: float = 1.0
+    gap_roughness: float = 1.0
+    nucleus_centrality: float = 0.65
 
     def __post_init__(self) -> None:
         positive = ("pixel_size_um", "cell_diameter_um", "nuclear_enrichment")
         fractions = (
             *("noise_fraction", "patchy_noise_fraction", "coverage", "nucleus_fraction", "nuclear_gene_fraction"),
-            *("missed_fraction", "merged_fraction", "wrong_type_fraction"),
+            *("missed_fraction", "merged_fraction", "wrong_type_fraction", "nucleus_centrality"),
         )
         unsigned = (
             *("transcripts_per_cell", "diffusion_um", "cell_size_spread", "nucleus_size_spread", "type_mixing"),
-            *("size_dispersion", "gene_dispersion", "jitter_um"),
+            *("size_dispersion", "gene_dispersion", "jitter_um", "irregularity", "warping", "gap_roughness"),
         )
         for name in (*positive, *fractions, *unsigned):
             value = getattr(self, name)
@@ -143,6 +148,9 @@ def simulate(seed: int, profiles: Profiles, parameters: TissueParameters) -> Tis
         np.maximum(radius_px, 1),
         coverage=p.coverage,
         pixel_size_um=p.pixel_size_um,
+        irregularity=p.irregularity,
+        warping=p.warping,
+        gap_roughness=p.gap_roughness,
     )
     cell_type = centre_type[kept]
     true_nuclei = draw_nuclei(
@@ -151,6 +159,7 @@ def simulate(seed: int, profiles: Profiles, parameters: TissueParameters) -> Tis
         area_fraction=p.nucleus_fraction,
         size_spread=p.nucleus_size_spread,
         pixel_size_um=p.pixel_size_um,
+        centrality=p.nucleus_centrality,
     )
 
     enrichment = _nuclear_enrichment(generator(seed, _GENES), len(profiles.gene_names), p)

@@ -13,8 +13,6 @@ from sjg.datasets._smooth_noise import smooth_noise
 _LEVELS = 4096
 #: standard deviation of the 2nd, 3rd and 4th harmonic of a cell's outline, relative to its radius
 _HARMONICS = (0.14, 0.07, 0.04)
-#: a nucleus is centred where the distance to the border of its cell is at least this part of the largest
-_CENTRALITY = 0.65
 
 
 def scatter_centres(rng: np.random.Generator, shape: tuple[int, int], n_cells: int, *, n_rounds: int = 3) -> NDArray[np.float64]:
@@ -39,6 +37,9 @@ def draw_cells(
     *,
     coverage: float,
     pixel_size_um: float,
+    irregularity: float = 1.0,
+    warping: float = 1.0,
+    gap_roughness: float = 1.0,
 ) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
     """Cells as labels.
 
@@ -59,6 +60,8 @@ def draw_cells(
         Fraction of the pixels that belong to a cell.
     pixel_size_um
         Side of a pixel in micrometres; scales the irregularity.
+    irregularity, warping, gap_roughness
+        Factors on the harmonics of the outlines, on the warp of the plane and on the random field of the gaps.
 
     Returns
     -------
@@ -68,9 +71,10 @@ def draw_cells(
     warp = [np.zeros(shape), np.zeros(shape)]
     for scale_um, amplitude_um in ((10.0, 1.1), (3.5, 0.45)):
         for axis in (0, 1):
-            warp[axis] += smooth_noise(rng, shape, max(scale_um * px_per_um, 1)) * (amplitude_um * px_per_um)
+            warp[axis] += smooth_noise(rng, shape, max(scale_um * px_per_um, 1)) * (warping * amplitude_um * px_per_um)
     gap = 0.17 * smooth_noise(rng, shape, max(14 * px_per_um, 1)) + 0.08 * smooth_noise(rng, shape, max(4 * px_per_um, 1))
-    outline = rng.standard_normal((len(centres), len(_HARMONICS), 2)) * np.asarray(_HARMONICS)[None, :, None]
+    gap *= gap_roughness
+    outline = rng.standard_normal((len(centres), len(_HARMONICS), 2)) * (irregularity * np.asarray(_HARMONICS))[None, :, None]
 
     unreached = np.iinfo(np.int32).max
     best = np.full(shape, unreached, np.int32)
@@ -133,7 +137,13 @@ def _settle(labels: NDArray[np.int32], *, min_area_px2: float) -> tuple[NDArray[
 
 
 def draw_nuclei(
-    rng: np.random.Generator, cells: NDArray[np.int32], *, area_fraction: float, size_spread: float, pixel_size_um: float
+    rng: np.random.Generator,
+    cells: NDArray[np.int32],
+    *,
+    area_fraction: float,
+    size_spread: float,
+    pixel_size_um: float,
+    centrality: float = 0.65,
 ) -> NDArray[np.int32]:
     """One nucleus in each cell: off centre, elliptic with an irregular outline, its size only partly that of its cell.
 
@@ -149,6 +159,8 @@ def draw_nuclei(
         Standard deviation of the logarithm of the nuclear area among cells of one size.
     pixel_size_um
         Side of a pixel in micrometres.
+    centrality
+        A nucleus is centred where the distance to the border of its cell is at least this part of the largest.
 
     Returns
     -------
@@ -170,7 +182,7 @@ def draw_nuclei(
     for i, window in enumerate(ndimage.find_objects(cells)):
         inside = np.pad(cells[window] == i + 1, 1)
         depth = ndimage.distance_transform_edt(inside)[1:-1, 1:-1]
-        rows, columns = np.nonzero(depth >= _CENTRALITY * depth.max())
+        rows, columns = np.nonzero(depth >= centrality * depth.max())
         k = int(pick[i] * len(rows))
         unit = axis[i] / np.sqrt((axis[i] * axis[i]).sum() + 1e-12)
         dy = np.arange(depth.shape[0])[:, None] - float(rows[k])
