@@ -34,6 +34,10 @@ class CheckpointError(SjgError, RuntimeError):
     """A checkpoint is missing, damaged or belongs to another run."""
 
 
+class MemoryLimitError(SjgError, MemoryError):
+    """Not even the smallest piece of work fits into the memory that is free."""
+
+
 class ScratchError(SjgError, OSError):
     """There is no room for working files, or their folder cannot be written."""
 

@@ -1,0 +1,167 @@
+"""How much of the tissue is worked on at once, from the memory that is free."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from sjg._logging import logger
+from sjg.core import MemoryLimitError
+from sjg.training._parameters import Parameters
+
+#: part of the free memory that a tile may take
+_SHARE = 0.5
+#: no window is halved below this side
+MIN_SIDE_PX = 32
+_GIB = 2**30
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is worked on at once.
+
+    Parameters
+    ----------
+    patch_px
+        Side of a training patch.
+    tile_px
+        Side of a tile of the prediction.
+    free_bytes
+        Memory that was free on the device.
+    tile_bytes, patch_bytes
+        Estimated need of a tile and of a patch.
+    """
+
+    patch_px: int
+    tile_px: int
+    free_bytes: int
+    tile_bytes: int
+    patch_bytes: int
+
+    def describe(self, device: torch.device) -> str:
+        """One line for the log."""
+        return (
+            f"{self.free_bytes / _GIB:.1f} GiB free on {device}: patches of {self.patch_px} px ({self.patch_bytes / _GIB:.2f} GiB), "
+            f"tiles of {self.tile_px} px ({self.tile_bytes / _GIB:.2f} GiB), float32"
+        )
+
+
+def make_plan(parameters: Parameters, *, n_types: int, density: float, device: torch.device, free_bytes: int | None = None) -> Plan:
+    """The largest patches and tiles, at most those of the settings, that take up to half of the free memory.
+
+    Parameters
+    ----------
+    parameters
+        Sides asked for and widths of the network.
+    n_types
+        K.
+    density
+        Molecules per pixel.
+    device
+        Where the run computes.
+    free_bytes
+        Free memory; None asks the device.
+
+    Raises
+    ------
+    MemoryLimitError
+        Not even the smallest patch fits.
+    """
+    free = free_memory(device) if free_bytes is None else free_bytes
+
+    def need(side: int, *, training: bool) -> int:
+        return window_bytes(parameters, side, n_types=n_types, density=density, training=training)
+
+    sides = {}
+    for name, asked, training in (("patch", parameters.patch_size_px, True), ("tile", parameters.tile_size_px, False)):
+        side = asked
+        while need(side, training=training) > _SHARE * free and side > MIN_SIDE_PX:
+            side = max(side // 2, MIN_SIDE_PX)
+        if need(side, training=training) > free:
+            raise MemoryLimitError(
+                f"A {name} of {side} px needs {need(side, training=training) / _GIB:.2f} GiB and {free / _GIB:.2f} GiB are free on {device}; "
+                "free memory, lower n_embedding, channels or points_per_patch in parameters=, or choose another device."
+            )
+        sides[name] = side
+    plan = Plan(sides["patch"], sides["tile"], free, need(sides["tile"], training=False), need(sides["patch"], training=True))
+    (logger.info if (plan.patch_px, plan.tile_px) == (parameters.patch_size_px, parameters.tile_size_px) else logger.warning)(
+        plan.describe(device)
+    )
+    return plan
+
+
+def window_bytes(parameters: Parameters, side: int, *, n_types: int, density: float, training: bool) -> int:
+    """Estimated peak memory of one window: maps per pixel, and features per point.
+
+    The evidence holds K + 1 maps at one scale each plus a copy, the U-Net about three times its first level and its output; training
+    keeps what the backward pass needs, about three times as much. A point has M candidates with some 60 numbers of features and hidden units.
+    """
+    pixels = (side + 2 * parameters.halo_px) ** 2
+    network = parameters.n_embedding + 8 + 3 * sum(c / 4**level for level, c in enumerate(parameters.channels)) + n_types + parameters.n_features
+    per_pixel = 4 * (5 * (n_types + 1) + (3 if training else 1) * network)
+    points = side * side * (1 + density) if not training else parameters.points_per_patch + side * side * density
+    per_point = 4 * parameters.n_candidates * (60 if training else 12)
+    return int(pixels * per_pixel + points * per_point)
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that a process can still take on a device: of the GPU, or of the machine and the limit of its control group."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    found = [limit for limit in (_machine(), _control_group()) if limit is not None]
+    return min(found) if found else 4 * _GIB
+
+
+def _machine() -> int | None:
+    try:
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    try:
+        return int(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2)
+    except (AttributeError, OSError, ValueError):
+        return None
+
+
+def _control_group() -> int | None:
+    folder = Path("/sys/fs/cgroup")
+    for limit, used in (("memory.max", "memory.current"), ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes")):
+        try:
+            return max(int((folder / limit).read_text()) - int((folder / used).read_text()), 0)
+        except (OSError, ValueError):  # no such file, or "max"
+            continue
+    return None
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception says that memory ran out, of the GPU or of the machine."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return not isinstance(error, MemoryLimitError)
+    text = str(error)
+    return isinstance(error, RuntimeError) and ("out of memory" in text or "can't allocate memory" in text)
+
+
+def smaller(side: int, error: BaseException, what: str, device: torch.device) -> int:
+    """Half of a side after memory ran out; says so.
+
+    Raises
+    ------
+    MemoryLimitError
+        It was the smallest already.
+    """
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    half = side // 2
+    if half < MIN_SIDE_PX:
+        raise MemoryLimitError(
+            f"Memory ran out on {device} with a {what} of {side} px, the smallest there is ({error}); free memory, lower channels, n_embedding or "
+            "points_per_patch in parameters=, or choose another device."
+        ) from error
+    logger.warning("memory ran out on %s with a %s of %d px: going on with %d px", device, what, side, half)
+    return half
+

@@ -1,0 +1,90 @@
+"""Work through a cluster of the user's gives what it gives here."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from dask.delayed import delayed
+from distributed import Client, get_worker
+from spatialdata import SpatialData
+from spatialdata.models import PointsModel
+
+from sjg.access import compute_in_order, outlines, read_molecules
+from sjg.access._compute import current_client
+from sjg.core import Grid
+
+
+@pytest.fixture(scope="module")
+def client():
+    with Client(processes=False, n_workers=1, threads_per_worker=2, dashboard_address=None) as client:
+        yield client
+
+
+def _labels() -> np.ndarray:
+    rng = np.random.default_rng(0)
+    labels = np.zeros((90, 120), np.int32)
+    for i in range(30):
+        y, x = rng.integers(0, 80), rng.integers(0, 110)
+        labels[y : y + 9, x : x + 8] = i + 1
+    return np.searchsorted(np.unique(labels), labels).astype(np.int32)
+
+
+def _points() -> SpatialData:
+    rng = np.random.default_rng(1)
+    frame = pd.DataFrame({"x": rng.uniform(0, 120, 500), "y": rng.uniform(0, 90, 500), "gene": rng.choice(["b", "a", "c"], 500)})
+    return SpatialData(points={"t": PointsModel.parse(frame, feature_key="gene", npartitions=5)})
+
+
+def _read():
+    return read_molecules(_points(), "t", Grid(shape=(90, 120), matrix=np.eye(3)))
+
+
+def _where(i: int) -> tuple[int, bool]:
+    try:
+        get_worker()
+    except ValueError:
+        return i, False
+    return i, True
+
+
+def test_results_keep_their_order_with_and_without_a_cluster(client, monkeypatch):
+    jobs = [delayed(_where)(i) for i in range(20)]
+    assert current_client() is client
+    assert list(compute_in_order(jobs)) == [(i, True) for i in range(20)]
+    monkeypatch.setattr("sjg.access._compute.current_client", lambda: None)
+    assert list(compute_in_order(jobs)) == [(i, False) for i in range(20)]
+
+
+def test_transcripts_and_polygons_are_the_same_through_a_cluster(client, monkeypatch):
+    monkeypatch.setattr("sjg.access._geometry._REGION_PX", 32)
+    (molecules, report), polygons = _read(), outlines(_labels())
+    monkeypatch.setattr("sjg.access._compute.current_client", lambda: None)
+    (here, report_here), polygons_here = _read(), outlines(_labels())
+    np.testing.assert_array_equal(molecules.yx_px, here.yx_px)
+    np.testing.assert_array_equal(molecules.gene, here.gene)
+    assert molecules.gene_names == here.gene_names == ("a", "b", "c")
+    np.testing.assert_array_equal(report.row, report_here.row)
+    assert all(a.equals(b) for a, b in zip(polygons, polygons_here, strict=True))
+
+
+def test_a_piece_is_asked_for_only_when_its_turn_is_near(monkeypatch):
+    monkeypatch.setattr("sjg.access._compute.current_client", lambda: None)
+    made = []
+
+    def pieces():
+        for i in range(10):
+            made.append(i)
+            yield delayed(lambda i=i: i)()
+
+    results = compute_in_order(pieces())
+    assert next(results) == 0
+    assert made == [0]
+
+
+def test_regions_do_not_change_polygons(monkeypatch):
+    labels = _labels()
+    whole = outlines(labels)
+    monkeypatch.setattr("sjg.access._geometry._REGION_PX", 16)
+    assert all(a.equals(b) for a, b in zip(whole, outlines(labels), strict=True))
+    assert [p.area for p in whole] == np.bincount(labels.ravel())[1:].tolist()
