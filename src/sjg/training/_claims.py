@@ -99,7 +99,7 @@ def claims_of(
     if len(cells) == 0:
         return Claims(nuclei, slot, state.density.new_zeros(0, 2, SIDE, SIDE))
     lattice = Lattice(nuclei, *crop_bounds(nuclei, cells))
-    typical = float(state.density.median())
+    typical = state.median_density
     log_density = torch.log(state.density / typical).clamp(-_MAX_LOG_DENSITY, _MAX_LOG_DENSITY).cpu().numpy()
     maps = [
         net(lattice.crops(part, molecules, log_density=log_density, typical_density=typical, scene=scene).to(state.density.device))

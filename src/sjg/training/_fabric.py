@@ -71,9 +71,17 @@ def gather(fabric: Fabric, share: Sequence[_T]) -> list[_T]:
     """The results of all processes for their :func:`share_of` jobs, in the order of the jobs."""
     if fabric.world_size == 1:
         return list(share)
-    shares: list[Any] = [None] * fabric.world_size
-    torch.distributed.all_gather_object(shares, list(share))
+    shares = every_value(fabric, list(share))
     return [shares[job % fabric.world_size][job // fabric.world_size] for job in range(sum(map(len, shares)))]
+
+
+def every_value(fabric: Fabric, value: _T) -> list[_T]:
+    """The values of all processes."""
+    if fabric.world_size == 1:
+        return [value]
+    values: list[Any] = [None] * fabric.world_size
+    torch.distributed.all_gather_object(values, value)
+    return values
 
 
 def reduce_gradients(fabric: Fabric, model: torch.nn.Module) -> None:

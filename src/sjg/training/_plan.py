@@ -100,7 +100,9 @@ def window_bytes(parameters: Parameters, side: int, *, n_types: int, density: fl
     keeps what the backward pass needs, about three times as much. A point has M candidates with some 60 numbers of features and hidden units.
     """
     pixels = (side + 2 * parameters.halo_px) ** 2
-    network = parameters.n_embedding + 8 + 3 * sum(c / 4**level for level, c in enumerate(parameters.channels)) + n_types + parameters.n_features
+    network = (
+        parameters.n_embedding + 8 + 3 * sum(c / 4**level for level, c in enumerate(parameters.channels)) + n_types + parameters.n_features
+    )
     per_pixel = 4 * (5 * (n_types + 1) + (3 if training else 1) * network)
     points = side * side * (1 + density) if not training else parameters.points_per_patch + side * side * density
     per_point = 4 * parameters.n_candidates * (60 if training else 12)
@@ -164,4 +166,3 @@ def smaller(side: int, error: BaseException, what: str, device: torch.device) ->
         ) from error
     logger.warning("memory ran out on %s with a %s of %d px: going on with %d px", device, what, side, half)
     return half
-

@@ -15,6 +15,7 @@ from sjg.core import release, scratch_zeros
 from sjg.training._fabric import share_of, sum_arrays, sum_over_ranks
 from sjg.training._judges import Judge
 from sjg.training._parameters import Parameters
+from sjg.training._plan import is_out_of_memory, smaller
 from sjg.training._state import CellState, Evidence
 from sjg.training._tissue import Points, Tissue
 from sjg.training._windows import Window, tiles
@@ -95,6 +96,7 @@ def predict(
     parameters: Parameters,
     *,
     into: Prediction,
+    tile_px: int,
     seed: int,
     fabric: Fabric,
     on_tile: Callable[[int, int], None] | None = None,
@@ -113,6 +115,8 @@ def predict(
         Settings.
     into
         Where results go; tiles done there already are left out.
+    tile_px
+        Side of the tiles; one for which memory runs out is quartered.
     seed
         Of the sample of pixels.
     fabric
@@ -126,10 +130,10 @@ def predict(
         `into`, complete; the same in all processes.
     """
     run = _Pass(judge, tissue, parameters, prediction=into)
-    windows = list(tiles(tissue.shape, parameters.tile_size_px))
+    windows = list(tiles(tissue.shape, tile_px))
     mine = share_of(fabric, len(windows))
     for number in mine[into.n_done :]:
-        run.tile(windows[number], np.random.default_rng([seed, number]))
+        run.fitting_tile(windows[number], np.random.default_rng([seed, number]))
         into.n_done += 1
         if into.n_done % _RELEASE_TILES == 0:
             release(*into.arrays())
@@ -149,6 +153,20 @@ class _Pass:
 
     def __init__(self, judge: Judge, tissue: Tissue, parameters: Parameters, *, prediction: Prediction) -> None:
         self.judge, self.tissue, self.parameters, self.prediction = judge, tissue, parameters, prediction
+
+    def fitting_tile(self, window: Window, rng: np.random.Generator) -> None:
+        """Predict one tile, in quarters where memory runs out."""
+        try:
+            self.tile(window, rng)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            # what is reported is left, and with it the tensors of the frames that it holds
+            side = smaller(max(window.height, window.width), error, "tile", self.prediction.evidence.area.device)
+        else:
+            return
+        for part in tiles((window.height, window.width), side):
+            self.fitting_tile(Window(window.y0 + part.y0, window.x0 + part.x0, part.height, part.width), rng)
 
     @torch.no_grad()
     def tile(self, window: Window, rng: np.random.Generator) -> None:

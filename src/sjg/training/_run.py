@@ -15,12 +15,14 @@ from numpy.typing import NDArray
 from sjg.core import CellTypes, CheckpointError, InputError, Molecules, Segmentation, flush, generator, parts, release, scratch_zeros
 from sjg.labels import fill_holes, keep_connected, smooth_outlines
 from sjg.training._checkpoint import Checkpoints, fingerprint
+from sjg.training._fabric import every_value
 from sjg.training._importance import gene_importance
 from sjg.training._judges import ClaimJudge, FoldJudge, Judge
 from sjg.training._model import NOISE_FRACTION, CompetitionModel
 from sjg.training._network_store import store_model
 from sjg.training._own_profiles import OwnProfiles, fit_own_profiles
 from sjg.training._parameters import Parameters
+from sjg.training._plan import Plan, free_memory, make_plan
 from sjg.training._predict import Prediction, predict
 from sjg.training._snapshot import digest, evidence_tensors, restore, snapshot
 from sjg.training._state import CellState, Evidence, initial_state, revise
@@ -96,12 +98,14 @@ def segment_tissue(
         parameters = parameters.replace(revise_profiles=False)
     tissue = Tissue(molecules, nuclei_labels, parameters)
     trainer = make_trainer(tissue, types, parameters, fabric, random_state)
+    plan = _common_plan(parameters, tissue, len(types.names), fabric)
+    trainer.patch_px = plan.patch_px
     checkpoints = Checkpoints(checkpoint_dir, run, every=checkpoint_interval, fabric=fabric)
     with checkpoints.interruptible():
         history = _take_up(trainer, checkpoints, resume=resume)
         _train(trainer, history, checkpoints, report)
         model = trainer.averaged_model()
-        passes = _Passes(model, tissue, parameters, fabric, random_state, checkpoints, report)
+        passes = _Passes(model, tissue, parameters, fabric, random_state, checkpoints, report, plan.tile_px)
         settle = passes.run("types", trainer.state, pixels=False, own=trainer.own)
         state = revise(trainer.state, settle.evidence, parameters)
         own = None
@@ -171,6 +175,13 @@ def make_trainer(tissue: Tissue, types: CellTypes, parameters: Parameters, fabri
     return Trainer(tissue, state, model, parameters, fabric=fabric, random_state=random_state)
 
 
+def _common_plan(parameters: Parameters, tissue: Tissue, n_types: int, fabric: Fabric) -> Plan:
+    """The plan of the process with the least memory."""
+    density = len(tissue.molecules) / max(tissue.labels.size, 1)
+    free = min(every_value(fabric, free_memory(fabric.device)))
+    return make_plan(parameters, n_types=n_types, density=density, device=fabric.device, free_bytes=free)
+
+
 def _take_up(trainer: Trainer, checkpoints: Checkpoints, *, resume: bool) -> list[dict[str, Any]]:
     """The history so far, after putting the trainer where the last checkpoint left it."""
     if not resume:
@@ -214,6 +225,7 @@ class _Passes:
     random_state: int
     checkpoints: Checkpoints
     report: OnProgress
+    tile_px: int
 
     def run(self, phase: str, state: CellState, *, pixels: bool = True, own: OwnProfiles | None = None) -> Prediction:
         """One pass; the same in all processes."""
@@ -225,6 +237,7 @@ class _Passes:
         def array(field: str, shape: tuple[int, ...], dtype: np.dtype) -> NDArray[Any]:
             return checkpoints.array(f"{phase}-{field}", shape, dtype)
 
+        tile_px = int(before["tile_px"]) if before is not None and valid else self.tile_px
         prediction = Prediction.empty(self.tissue, state, pixels=pixels, array=array)
         if before is not None and valid:
             prediction.n_done = int(before["n_done"])
@@ -237,6 +250,7 @@ class _Passes:
             return {
                 "made_with": made_with,
                 "processes": self.fabric.world_size,
+                "tile_px": tile_px,
                 "n_done": prediction.n_done,
                 "evidence": evidence_tensors(prediction.evidence),
             }
@@ -251,7 +265,9 @@ class _Passes:
             judge = ClaimJudge(self.tissue, state, self.parameters, own=own)
         else:
             judge = FoldJudge(self.model, self.tissue, state, self.parameters, own=own, seed=seed)
-        return predict(judge, self.tissue, self.parameters, into=prediction, seed=seed, fabric=self.fabric, on_tile=on_tile)
+        return predict(
+            judge, self.tissue, self.parameters, into=prediction, tile_px=tile_px, seed=seed, fabric=self.fabric, on_tile=on_tile
+        )
 
 
 def _restrict(prediction: Prediction, labels: NDArray[np.int32], tissue: Tissue) -> tuple[NDArray[np.int32], NDArray[np.float32]]:

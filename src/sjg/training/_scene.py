@@ -79,7 +79,7 @@ def measure_scene(tissue: Tissue, state: CellState) -> Scene:
         return float(np.clip(float(found[mask].sum()) / total, -0.5, 1.5)) if total > 1e-6 else 0.0
 
     return Scene(
-        level=float(np.log(max(float(state.density.median()) * radius**2, 1e-3))),
+        level=float(np.log(max(state.median_density * radius**2, 1e-3))),
         outside=_log_ratio_of(tissue.density_outside, tissue.density),
         far=_far(tissue, distance[holder == 0], len(gene) / max(len(taken), 1)),
         purity=purity(holder > 0),

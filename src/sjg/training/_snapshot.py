@@ -21,6 +21,7 @@ def snapshot(trainer: Trainer, history: list[dict[str, Any]]) -> dict[str, Any]:
     return {
         "step": trainer.step,
         "stopped": trainer.stopped,
+        "patch_px": trainer.patch_px,
         "model": trainer.model.module.state_dict(),
         "average": trainer.average,
         "optimizer": trainer.optimizer.state_dict(),
@@ -48,6 +49,7 @@ def restore(trainer: Trainer, content: dict[str, Any]) -> list[dict[str, Any]]:
     trainer.gate.restore(content["gate"])
     trainer.records = [(float(a), float(b)) for a, b in content["records"].tolist()]
     trainer.step, trainer.stopped = int(content["step"]), bool(content["stopped"])
+    trainer.patch_px = int(content["patch_px"])
     history: list[dict[str, Any]] = json.loads(content["history"])
     return history
 

@@ -21,6 +21,7 @@ from sjg.training._likelihood import expected_count, molecule_rates
 from sjg.training._model import Batch, CompetitionModel
 from sjg.training._own_profiles import OwnProfiles, fit_own_profiles
 from sjg.training._parameters import Parameters
+from sjg.training._plan import is_out_of_memory, smaller
 from sjg.training._state import CellState, Evidence, revise
 from sjg.training._tissue import Points, Tissue
 from sjg.training._windows import Window
@@ -45,7 +46,7 @@ class _Outcome:
 class Trainer:
     """Alternates steps of gradient descent with re-estimation of the cells.
 
-    The state of a run is `model`, `optimizer`, `average`, `state`, `evidence`, `dynamic`, `gate`, `records`, `step` and `stopped`; nothing else changes.
+    The state of a run is `model`, `optimizer`, `average`, `state`, `evidence`, `dynamic`, `gate`, `records`, `patch_px`, `step` and `stopped`; nothing else changes.
     What is random in a step comes from the seed, the number of the step and that of the patch alone, so that neither an interruption nor
     the number of processes changes it. With several processes each takes its share of the patches of a step; weights, cells and
     labels are the same in all of them after each step, `evidence` is added up at the end of a round.
@@ -85,6 +86,8 @@ class Trainer:
         if parameters.use_claims and parameters.own_profiles:
             self.own = fit_own_profiles(state, tissue.nucleus_of, tissue.molecules.gene, rng=generator(random_state, 8))
         self._judge: ClaimJudge | None = None
+        #: side of a patch, which shrinks where memory runs out
+        self.patch_px = parameters.patch_size_px
         self.step = 0
         #: whether training has converged before its last step
         self.stopped = False
@@ -110,10 +113,7 @@ class Trainer:
         n_patches = self.parameters.patches_per_step
         # Gradients of several processes are added by reduce_gradients, after the last patch.
         with self.fabric.no_backward_sync(self.model, enabled=self.fabric.world_size > 1):
-            outcomes = [
-                self._patch(generator(self.random_state, 1, self.step, patch), weight=1 / n_patches)
-                for patch in share_of(self.fabric, n_patches)
-            ]
+            outcomes = [self._fitting_patch((1, self.step, patch), weight=1 / n_patches) for patch in share_of(self.fabric, n_patches)]
         reduce_gradients(self.fabric, self.model)
         self.fabric.clip_gradients(self.model, self.optimizer, max_norm=_MAX_GRADIENT_NORM)
         self.optimizer.step()
@@ -135,6 +135,19 @@ class Trainer:
         if self._judge is None or self._judge.state is not self.state:
             self._judge = ClaimJudge(self.tissue, self.state, self.parameters, own=self.own)
         return self._judge
+
+    def _fitting_patch(self, stream: tuple[int, ...], *, weight: float) -> _Outcome:
+        """One patch, and smaller patches from now on where memory runs out."""
+        while True:
+            before = [None if p.grad is None else p.grad.clone() for p in self.model.parameters()]
+            try:
+                return self._patch(generator(self.random_state, *stream), weight=weight)
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+                self.patch_px = smaller(self.patch_px, error, "patch", self.fabric.device)
+            for parameter, gradient in zip(self.model.parameters(), before, strict=True):
+                parameter.grad = gradient
 
     def _patch(self, rng: np.random.Generator, *, weight: float) -> _Outcome:
         """Add the gradient of one patch, and gather its evidence."""
@@ -295,7 +308,7 @@ class Trainer:
             group["lr"] = factor * group["peak_lr"]
 
     def _draw_window(self, rng: np.random.Generator) -> Window:
-        side = self.parameters.patch_size_px
+        side = self.patch_px
         height, width = self.tissue.shape
         y0, x0 = self.starts[int(rng.integers(len(self.starts)))]
         jitter_y, jitter_x = rng.integers(-side // 2, side // 2 + 1, 2)
@@ -303,7 +316,9 @@ class Trainer:
         return Window(int(np.clip(y0 + jitter_y, 0, height - h)), int(np.clip(x0 + jitter_x, 0, width - w)), h, w)
 
     def _draw_pixels(self, window: Window, rng: np.random.Generator) -> NDArray[np.int64]:
-        n = min(self.parameters.points_per_patch, window.height * window.width)
+        # a patch that had to shrink has its share of the points
+        share = (self.patch_px / self.parameters.patch_size_px) ** 2
+        n = min(max(1, int(self.parameters.points_per_patch * share)), window.height * window.width)
         flat = rng.integers(0, window.height * window.width, n)
         return np.stack([flat // window.width + window.y0, flat % window.width + window.x0], 1)
 

@@ -1,0 +1,133 @@
+"""Memory: what is chosen, and what happens when it runs out all the same."""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+import pytest
+import torch
+
+from sjg.core import MemoryLimitError
+from sjg.training import Parameters, make_fabric, segment_tissue
+from sjg.training._plan import MIN_SIDE_PX, free_memory, is_out_of_memory, make_plan, window_bytes
+from sjg.training._predict import _Pass
+from sjg.training._trainer import Trainer
+
+CPU = torch.device("cpu")
+QUICK = Parameters(
+    n_rounds=1,
+    steps_per_round=4,
+    patch_size_px=80,
+    tile_size_px=64,
+    channels=(4, 6),
+    n_folds=1,
+    n_importance_patches=1,
+    n_probes=1,
+    points_per_patch=500,
+)
+
+
+def _plan(free_bytes, parameters=QUICK):
+    return make_plan(parameters, n_types=8, density=0.1, device=CPU, free_bytes=free_bytes)
+
+
+def test_with_room_the_settings_hold():
+    plan = _plan(8 * 2**30)
+    assert (plan.patch_px, plan.tile_px) == (QUICK.patch_size_px, QUICK.tile_size_px)
+
+
+def test_with_less_room_patches_and_tiles_shrink_until_half_of_it_is_enough(caplog):
+    large = Parameters(tile_size_px=1024, patch_size_px=512)
+    full = window_bytes(large, 1024, n_types=8, density=0.1, training=False)
+    with caplog.at_level(logging.INFO, logger="sjg"):
+        plan = _plan(full, large)
+    assert 32 <= plan.tile_px < 1024
+    assert plan.tile_bytes <= full / 2
+    assert plan.patch_bytes <= full / 2
+    assert f"tiles of {plan.tile_px} px" in caplog.text
+
+
+def test_no_room_is_a_clear_error():
+    with pytest.raises(MemoryLimitError, match=f"A patch of {MIN_SIDE_PX} px needs .* free memory"):
+        _plan(1000)
+
+
+def test_need_grows_with_the_window_and_the_types():
+    small = window_bytes(QUICK, 64, n_types=8, density=0.1, training=True)
+    assert window_bytes(QUICK, 128, n_types=8, density=0.1, training=True) > small
+    assert window_bytes(QUICK, 64, n_types=80, density=0.1, training=True) > small
+    assert window_bytes(QUICK, 64, n_types=8, density=0.1, training=False) < small
+    assert free_memory(CPU) > 0
+
+
+def test_memory_errors_are_told_from_others():
+    assert is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory"))
+    assert is_out_of_memory(MemoryError())
+    assert is_out_of_memory(RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"))
+    assert not is_out_of_memory(RuntimeError("shapes do not fit"))
+    assert not is_out_of_memory(MemoryLimitError("no"))
+
+
+def _run(planted):
+    return segment_tissue(planted.molecules, planted.nuclei, planted.types, QUICK, fabric=make_fabric("cpu"))
+
+
+def test_training_goes_on_with_smaller_patches(planted, monkeypatch, caplog):
+    patch, sides = Trainer._patch, []
+
+    def limited(self, rng, *, weight):
+        if self.patch_px > 40:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        sides.append(self.patch_px)
+        return patch(self, rng, weight=weight)
+
+    monkeypatch.setattr(Trainer, "_patch", limited)
+    with caplog.at_level(logging.WARNING, logger="sjg"):
+        found = _run(planted)
+    assert sides == [40] * 4
+    assert "patch of 80 px: going on with 40 px" in caplog.text
+    assert np.isfinite(found.history[0]["loss"])
+
+
+def test_a_failed_patch_leaves_no_gradient_behind(planted, monkeypatch):
+    patch, seen = Trainer._patch, []
+
+    def broken_once(self, rng, *, weight):
+        seen.append([None if p.grad is None else p.grad.clone() for p in self.model.parameters()])
+        outcome = patch(self, rng, weight=weight)
+        if len(seen) == 1:
+            raise MemoryError
+        return outcome
+
+    monkeypatch.setattr(Trainer, "_patch", broken_once)
+    _run(planted)
+    assert all(g is None or not g.any() for g in seen[1])
+
+
+def test_a_tile_is_quartered(planted, monkeypatch, caplog):
+    whole = _run(planted)
+    tile, sides = _Pass.tile, []
+
+    def limited(self, window, rng):
+        if max(window.height, window.width) > 32:
+            raise MemoryError
+        sides.append((window.height, window.width))
+        tile(self, window, rng)
+
+    monkeypatch.setattr(_Pass, "tile", limited)
+    with caplog.at_level(logging.WARNING, logger="sjg"):
+        found = _run(planted)
+    assert "tile of 64 px: going on with 32 px" in caplog.text
+    assert sides == [(32, 32)] * 18  # 96 x 96 px, twice
+    assert (found.labels == whole.labels).mean() > 0.97
+    assert (found.molecule_cell == whole.molecule_cell).mean() > 0.97
+
+
+def test_memory_that_never_suffices_ends_in_a_clear_error(planted, monkeypatch):
+    def never(self, rng, *, weight):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(Trainer, "_patch", never)
+    with pytest.raises(MemoryLimitError, match="with a patch of 40 px, the smallest there is"):
+        _run(planted)
