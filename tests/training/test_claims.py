@@ -136,3 +136,20 @@ def test_packaged_weights_fit_and_leave_the_global_generator_alone():
     torch.manual_seed(5)
     assert load_claim_net().n_inputs == N_CHANNELS
     assert torch.rand(1) == expected
+
+
+def test_a_window_beyond_the_reach_of_every_cell_is_nobodys(planted):
+    lone = np.where(planted.nuclei == 1, 1, 0).astype(np.int32)
+    types = dataclasses.replace(planted.types, initial=planted.types.initial[:1], confidence=planted.types.confidence[:1])
+    tissue = Tissue(planted.molecules, lone, PARAMETERS)
+    state = initial_state(tissue.molecules, tissue.nucleus_of, tissue.nuclei, types, PARAMETERS, device=torch.device("cpu"))
+    window = Window(80, 80, 16, 16)
+    inside = tissue.molecules_in(window)
+    y, x = np.mgrid[80:96, 80:96]
+    molecules = tissue.points(tissue.molecules.yx_px[inside], window)
+    source, place = ClaimJudge(tissue, state, PARAMETERS)(
+        window, inside, molecules, tissue.points(np.stack([y.ravel(), x.ravel()], 1) + 0.5, window)
+    )
+    assert len(inside)
+    for probability in (source, place):
+        torch.testing.assert_close(probability[:, -1], torch.ones(len(probability)), atol=1e-3, rtol=0)

@@ -97,7 +97,8 @@ def claims_of(
     slot = np.full(len(nuclei), -1, np.int64)
     slot[cells] = np.arange(len(cells))
     if len(cells) == 0:
-        return Claims(nuclei, slot, state.density.new_zeros(0, 2, SIDE, SIDE))
+        # One map that nobody owns, so that points beyond every cell's reach can be asked about.
+        return Claims(nuclei, slot, state.density.new_zeros(1, 2, SIDE, SIDE))
     lattice = Lattice(nuclei, *crop_bounds(nuclei, cells))
     typical = state.median_density
     log_density = torch.log(state.density / typical).clamp(-_MAX_LOG_DENSITY, _MAX_LOG_DENSITY).cpu().numpy()
