@@ -3,7 +3,18 @@
 from __future__ import annotations
 
 import os
+import shutil
+import sys
 from importlib.metadata import version as installed_version
+from pathlib import Path
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE / "_extensions"))
+
+# a link to the folder would not do: references are resolved by real paths, and would lead out of docs
+(HERE / "tutorials").mkdir(exist_ok=True)
+for source in [*(HERE.parent / "tutorials").glob("*.ipynb"), HERE.parent / "tutorials" / "index.md"]:
+    shutil.copy2(source, HERE / "tutorials")
 
 project = "sjg"
 author = "The sjg developers"
@@ -12,6 +23,7 @@ release = installed_version("sjg")
 version = ".".join(release.split(".")[:2])
 
 extensions = [
+    "benchmark_table",
     "myst_nb",
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
@@ -20,7 +32,7 @@ extensions = [
     "sphinx_design",
     "sphinxcontrib.bibtex",
 ]
-exclude_patterns = ["_build", "tutorials/README.md", "**.ipynb_checkpoints"]
+exclude_patterns = ["_build", "**.ipynb_checkpoints"]
 
 templates_path = ["_templates"]
 autosummary_generate = True
@@ -34,9 +46,8 @@ python_use_unqualified_type_names = True
 
 myst_enable_extensions = ["amsmath", "colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
-nb_execution_mode = "cache"
-nb_execution_raise_on_error = True
-nb_execution_timeout = 900
+# the notebooks hold their outputs: tutorials/execute.py makes them, a weekly job runs all of them again, a test runs the quickstart
+nb_execution_mode = "off"
 nb_merge_streams = True
 
 bibtex_bibfiles = ["references.bib"]

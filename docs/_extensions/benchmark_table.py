@@ -1,0 +1,101 @@
+"""``benchmark-table``: a table from the JSON rows that a benchmark wrote, so that no number of the page is typed by hand.
+
+.. code-block:: markdown
+
+    :::{benchmark-table} ../benchmarks/quality/results/simulated.json
+    :rows: method
+    :where: condition=standard
+    :columns: transcripts_right=transcripts right, mean_iou=mean IoU
+    :best: expansion
+    :::
+
+A cell is the mean over the rows that agree in `rows` and `where`, with their range where they differ. Names that begin with `best` become one row with the
+best value of each column. Columns that begin with ``seconds`` or ``cpu_seconds`` are better when smaller.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from pathlib import Path
+from typing import ClassVar
+
+from docutils import nodes
+from docutils.parsers.rst import directives
+from sphinx.util.docutils import SphinxDirective
+
+_LESS_IS_BETTER = ("seconds", "cpu_seconds", "coexpression")
+
+
+class BenchmarkTable(SphinxDirective):
+    required_arguments = 1
+    option_spec: ClassVar = {
+        "rows": directives.unchanged_required,
+        "where": directives.unchanged,
+        "columns": directives.unchanged_required,
+        "best": directives.unchanged,
+    }
+
+    def run(self) -> list[nodes.Node]:
+        file = Path(self.env.doc2path(self.env.docname)).parent / self.arguments[0]
+        self.env.note_dependency(str(file))
+        if not file.is_file():
+            return [nodes.paragraph("", f"Not measured yet: {file.name} is not in the repository.")]
+        where = dict(one.strip().split("=", 1) for one in self.options.get("where", "").split(",") if one.strip())
+        columns = dict((one.strip().split("=", 1) * 2)[:2] for one in self.options["columns"].split(","))
+        records = [row for row in json.loads(file.read_text()) if all(str(row.get(key)) == value for key, value in where.items())]
+        cells = summarise(records, self.options["rows"], list(columns), self.options.get("best"))
+        if not cells:
+            return [nodes.paragraph("", f"Not measured yet: {file.name} has no rows for {where or 'this table'}.")]
+        return [table([self.options["rows"], *columns.values()], [[name, *row] for name, row in cells.items()])]
+
+
+def summarise(records: list[dict], by: str, columns: list[str], best: str | None) -> dict[str, list[str]]:
+    """Text of the cells of each row."""
+    values: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for record in records:
+        for column in columns:
+            if record.get(column) is not None:
+                values[str(record[by])][column].append(float(record[column]))
+    group = [name for name in values if best and name.startswith(best)]
+    out: dict[str, list[str]] = {}
+    for name, row in values.items():
+        if name in group:
+            if len(group) > 1 and name != group[0]:
+                continue
+            row = {column: best_of([values[one][column] for one in group if values[one][column]], column) for column in columns}
+            name = f"{best}, best distance for each number" if len(group) > 1 else name
+        out[name] = [cell(row.get(column, [])) for column in columns]
+    return out
+
+
+def best_of(series: list[list[float]], column: str) -> list[float]:
+    choose = min if column.startswith(_LESS_IS_BETTER) else max
+    return choose(series, key=lambda one: sum(one) / len(one)) if series else []
+
+
+def cell(values: list[float]) -> str:
+    if not values:
+        return "-"
+    mean = sum(values) / len(values)
+    text = f"{mean:.3f}" if abs(mean) < 10 else f"{mean:,.0f}"
+    low, high = min(values), max(values)
+    return text if f"{low:.3f}" == f"{high:.3f}" or abs(mean) >= 10 else f"{text} ({low:.3f} to {high:.3f})"
+
+
+def table(head: list[str], rows: list[list[str]]) -> nodes.table:
+    group = nodes.tgroup(cols=len(head))
+    group += [nodes.colspec(colwidth=1) for _ in head]
+    for parent, lines in ((nodes.thead(), [head]), (nodes.tbody(), rows)):
+        for line in lines:
+            row = nodes.row()
+            for text in line:
+                row += nodes.entry("", nodes.paragraph("", text))
+            parent += row
+        group += parent
+    return nodes.table("", group)
+
+
+def setup(app) -> dict[str, bool]:
+    app.add_directive("benchmark-table", BenchmarkTable)
+    return {"parallel_read_safe": True}
