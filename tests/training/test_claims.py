@@ -50,6 +50,22 @@ def test_claims_do_not_depend_on_the_cells_they_are_made_with(tissue, state):
     torch.testing.assert_close(together.maps[together.slot[few]], alone.maps[alone.slot[few]], atol=1e-4, rtol=1e-4)
 
 
+def test_views_are_averaged(tissue, state):
+    cells = np.arange(len(tissue.nuclei))[:3]
+    evidence = gather_evidence(tissue, state, None, np.arange(len(tissue.molecules)), PARAMETERS.n_candidates)
+    net, scene = load_claim_net(), measure_scene(tissue, state)
+    mean = claims_of(net, tissue.nuclei, cells, evidence, state, scene, n_orientations=2).maps
+    crops = Lattice(tissue.nuclei, *crop_bounds(tissue.nuclei, cells)).crops(
+        cells,
+        evidence,
+        log_density=np.log(state.density.numpy() / float(state.density.median())),
+        typical_density=float(state.density.median()),
+        scene=scene,
+    )
+    half_turn = net(crops.flip((2, 3))).flip((2, 3))
+    torch.testing.assert_close(mean, (net(crops) + half_turn) / 2, atol=1e-3, rtol=1e-3)
+
+
 def test_crops_hold_distances_and_molecules(tissue, state):
     """Against a loop over lattice cells and molecules."""
     cells = np.array([len(tissue.nuclei) // 2])

@@ -24,6 +24,8 @@ _FAR_LOGIT = -20.0
 #: crops that pass through the network together
 _BATCH = 64
 _MAX_LOG_DENSITY = 3.0
+#: quarter turns, then mirrored or not; few of them are spread over the circle
+_VIEWS = ((0, False), (2, False), (1, True), (3, True), (1, False), (3, False), (0, True), (2, True))
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,14 @@ class Claims:
 
 
 def claims_of(
-    net: ClaimNet, nuclei: Nuclei, cells: NDArray[np.int64], molecules: MoleculeEvidence, state: CellState, scene: Scene
+    net: ClaimNet,
+    nuclei: Nuclei,
+    cells: NDArray[np.int64],
+    molecules: MoleculeEvidence,
+    state: CellState,
+    scene: Scene,
+    *,
+    n_orientations: int = 1,
 ) -> Claims:
     """Claims of some cells.
 
@@ -93,6 +102,8 @@ def claims_of(
         Estimates of the cells.
     scene
         Of the whole tissue.
+    n_orientations
+        Turned and mirrored views of each crop whose claims are averaged, at most 8.
     """
     slot = np.full(len(nuclei), -1, np.int64)
     slot[cells] = np.arange(len(cells))
@@ -102,11 +113,22 @@ def claims_of(
     lattice = Lattice(nuclei, *crop_bounds(nuclei, cells))
     typical = state.median_density
     log_density = torch.log(state.density / typical).clamp(-_MAX_LOG_DENSITY, _MAX_LOG_DENSITY).cpu().numpy()
-    maps = [
-        net(lattice.crops(part, molecules, log_density=log_density, typical_density=typical, scene=scene).to(state.density.device))
-        for part in np.array_split(cells, -(-len(cells) // _BATCH))
-    ]
+    maps = []
+    for part in np.array_split(cells, -(-len(cells) // _BATCH)):
+        crops = lattice.crops(part, molecules, log_density=log_density, typical_density=typical, scene=scene)
+        maps.append(_mean_over_views(net, crops.to(state.density.device), n_orientations))
     return Claims(nuclei, slot, torch.cat(maps))
+
+
+def _mean_over_views(net: ClaimNet, crops: Tensor, n_orientations: int) -> Tensor:
+    """(C, 2, S, S) claims, averaged over views of the crops."""
+    total = torch.zeros(len(crops), 2, *crops.shape[2:], device=crops.device)
+    for turns, mirrored in _VIEWS[:n_orientations]:
+        view = torch.rot90(crops, turns, (2, 3))
+        # Convolutions on a CPU take two thirds of the time in this layout.
+        found = net((view.flip(3) if mirrored else view).contiguous(memory_format=torch.channels_last))
+        total += torch.rot90(found.flip(3) if mirrored else found, -turns, (2, 3))
+    return total / n_orientations
 
 
 def crop_bounds(nuclei: Nuclei, cells: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -71,7 +71,7 @@ class ClaimJudge:
         self, tissue: Tissue, state: CellState, parameters: Parameters, *, own: OwnProfiles | None = None, net: ClaimNet | None = None
     ) -> None:
         self.tissue, self.state, self.own = tissue, state, own
-        self._n_candidates = parameters.n_candidates
+        self._n_candidates, self._n_orientations = parameters.n_candidates, parameters.n_orientations
         self._net = (net or load_claim_net()).to(state.density.device)
         self._scene = measure_scene(tissue, state)
 
@@ -83,18 +83,13 @@ class ClaimJudge:
         cells = np.unique(np.concatenate([p.candidate[p.signed_px <= reach_px] for p in (molecules, pixels)]))
         seen = tissue.molecules_in(_covering(*crop_bounds(tissue.nuclei, cells))) if len(cells) else inside[:0]
         evidence = gather_evidence(tissue, state, self.own, seen, self._n_candidates)
-        claims = claims_of(self._net, tissue.nuclei, cells, evidence, state, self._scene)
+        claims = claims_of(self._net, tissue.nuclei, cells, evidence, state, self._scene, n_orientations=self._n_orientations)
         place = claims.at(pixels.yx_px, pixels.candidate, pixels.signed_px, molecules=False)
         source = claims.at(molecules.yx_px, molecules.candidate, molecules.signed_px, molecules=True)
         gene = torch.as_tensor(tissue.molecules.gene[inside], dtype=torch.long, device=source.device)
-        said = log_ratio(self._probability(molecules, inside), state.prior_ambient[gene])
-        noise = log_ratio(state.ambient[gene][:, None], state.prior_ambient[gene])
-        weighed = _with_none(source) + self._net.gene_weight * torch.cat([said, noise], 1)
-        return torch.softmax(weighed, 1), torch.softmax(_with_none(place), 1)
-
-    def _probability(self, molecules: Points, index: NDArray[np.int64]) -> Tensor:
-        genes = self.tissue.molecules.gene[index]
-        return candidate_probability(self.state, self.own, molecules.candidate, genes, index)
+        probability = candidate_probability(state, self.own, molecules.candidate, tissue.molecules.gene[inside], inside)
+        source = source + self._net.gene_weight * log_ratio(probability, state.prior_ambient[gene])
+        return torch.softmax(_with_none(source), 1), torch.softmax(_with_none(place), 1)
 
 
 class FoldJudge:

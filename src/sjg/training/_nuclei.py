@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
@@ -103,7 +104,7 @@ def nearest_candidates(
     Index from 0, signed distance to the outline (negative inside) and distance to the centre, each (P, M), nearest first.
     """
     n_asked = min(_OVERSAMPLE * n_candidates, len(nuclei))
-    distance, index = nuclei.tree.query(yx_px, k=range(1, n_asked + 1))
+    distance, index = nuclei.tree.query(yx_px, k=range(1, n_asked + 1), workers=torch.get_num_threads())
     offset = np.asarray(yx_px)[:, None, :] - nuclei.centre_px[index]
     signed = distance - _edge(nuclei, index, offset)
     order = np.argsort(signed, axis=1, kind="stable")[:, :n_candidates]

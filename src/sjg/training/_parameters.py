@@ -28,6 +28,8 @@ class Parameters(Knobs):
     use_claims
         Cells compete by the claims of the network that was trained on simulated tissue (:class:`sjg.networks.ClaimNet`); the network
         of the run learns types and gives gene importance. False trains the competition on this tissue alone, by held-out molecules.
+    n_orientations
+        Turned and mirrored views of a cell's surroundings whose claims are averaged when the tissue is predicted, at most 8.
     n_candidates
         Nearest nuclei that compete for a point.
     reach_radii
@@ -86,6 +88,7 @@ class Parameters(Knobs):
     halo_px: int = 24
     tile_size_px: int = 384
     use_claims: bool = True
+    n_orientations: int = 4
     n_candidates: int = 6
     reach_radii: float = 4.5
     points_per_patch: int = 6000
@@ -118,6 +121,6 @@ class Parameters(Knobs):
 
 PRESETS: dict[str, Parameters | PublishedParameters] = {
     "default": Parameters(),
-    "fast": Parameters(steps_per_round=60, n_rounds=1, channels=(8, 16, 24), n_folds=2, n_importance_patches=4),
+    "fast": Parameters(steps_per_round=60, n_rounds=1, n_orientations=2, channels=(8, 16, 24), n_folds=2, n_importance_patches=4),
     "published": PublishedParameters(),
 }

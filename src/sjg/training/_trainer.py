@@ -133,7 +133,7 @@ class Trainer:
     def judge(self) -> ClaimJudge:
         """Judge by claims with the current estimates of the cells."""
         if self._judge is None or self._judge.state is not self.state:
-            self._judge = ClaimJudge(self.tissue, self.state, self.parameters, own=self.own)
+            self._judge = ClaimJudge(self.tissue, self.state, self.parameters.replace(n_orientations=1), own=self.own)
         return self._judge
 
     def _fitting_patch(self, stream: tuple[int, ...], *, weight: float) -> _Outcome:
