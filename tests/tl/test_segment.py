@@ -261,3 +261,23 @@ def test_other_methods_agree_on_the_leading_genes(segmented, method):
     genes = list(segmented["sjg_table"].var_names[:6])
     sjg.tl.attribute(segmented, cell_types=kind, genes=genes, method=method, n_steps=3, n_patches=1)
     assert np.isfinite(segmented["sjg_table"].varm["gene_importance"].loc[genes, kind]).all()
+
+
+def test_missed_nuclei_become_cells_of_their_own():
+    sdata = sjg.datasets.simulated_tissue(size_um=(128, 128), coverage=0.45, missed_fraction=0.2, random_state=3)
+    arguments = {"reference": "reference", "preset": "fast", "max_epochs": 1, "parameters": {"steps_per_round": 4}, "progress": False}
+    sjg.tl.segment(sdata, **arguments, key_added="given")
+    sjg.tl.segment(sdata, **arguments, key_added="found", find_missed=True)
+    given, found = sdata["given_table"], sdata["found_table"]
+    nucleus = found.obs["nucleus_id"].to_numpy()
+    assert set(nucleus[nucleus > 0]) == set(given.obs["nucleus_id"])
+    made = found.obs["cell_id"][nucleus == 0].to_numpy()
+    assert 0 < len(made) < 0.5 * len(nucleus)
+    # each of them holds a place of its own, outside the nuclei
+    labels, nuclei = np.asarray(sdata["found_cells"]), np.asarray(sdata["nuclei"])
+    assert not np.isin(labels[nuclei > 0], made).any()
+    assert found.obs.loc[nucleus == 0, "n_transcripts"].median() > 10
+    # the network of the run is found again with its cells
+    gene, kind = found.var_names[0], found.varm["gene_importance"].columns[0]
+    sjg.tl.attribute(sdata, table_key="found_table", cell_types=kind, genes=[gene], key_added="map", n_probes=1)
+    assert "map" in sdata.images

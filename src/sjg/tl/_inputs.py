@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from sjg import access
 from sjg._logging import logger
 from sjg.core import CellTypes, Grid, InputError, Molecules, generator
+from sjg.tl._missed import find_missed_nuclei, with_found_nuclei
 
 if TYPE_CHECKING:
     from spatialdata import SpatialData
@@ -36,6 +37,9 @@ class Request:
     features: Literal["transcripts", "channels"] = "transcripts"
     channels: tuple[str, ...] | None = None
     channel_values: access.ChannelValues = "auto"
+    find_missed: bool = False
+    #: (m, 2) centres of nuclei that an earlier run has found
+    found_yx_px: NDArray[np.int64] | None = None
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,7 @@ class RunArrays:
     channels: access.ChannelImage | None = None
     channel_values: Literal["density", "intensity"] | None = None
     trained: NDArray[np.bool_] | None = None
+    found_yx_px: NDArray[np.int64] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,7 +121,8 @@ def read_arrays(sdata: SpatialData, request: Request, *, shape: tuple[int, ...] 
     )
     reference = _resolve_reference(sdata, request, molecules.gene_names)
     nuclei, source_ids = _read_nuclei(sdata, request, grid, image_key, nuclei_key, frame)
-    return RunArrays(image_key, points_key, nuclei_key, frame, grid, molecules, report, nuclei, source_ids, reference)
+    arrays = RunArrays(image_key, points_key, nuclei_key, frame, grid, molecules, report, nuclei, source_ids, reference)
+    return arrays if request.found_yx_px is None else with_found_nuclei(arrays, request.found_yx_px)
 
 
 def _channel_arrays(sdata: SpatialData, request: Request, *, shape: tuple[int, ...] | None) -> RunArrays:
@@ -204,6 +210,8 @@ def read_inputs(sdata: SpatialData, request: Request) -> RunInputs:
     """
     arrays = read_arrays(sdata, request)
     types = _initial_types(sdata, request, arrays)
+    if request.find_missed:
+        arrays, types = find_missed_nuclei(arrays, types)
     logger.info(
         "%s x %s pixels%s, %s nuclei, %s, %s types",
         *arrays.grid.shape,

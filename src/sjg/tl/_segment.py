@@ -46,6 +46,7 @@ def segment(
     channels: Sequence[str] | None = None,
     channel_values: Literal["auto", "density", "intensity"] = "auto",
     assignment: Literal["posterior", "mask"] = "posterior",
+    find_missed: bool = False,
     key_added: str = DEFAULT_KEY,
     device: str = "auto",
     random_state: int = 0,
@@ -113,6 +114,10 @@ def segment(
     assignment
         ``"posterior"`` gives each transcript to its most probable cell, which may lie just outside the cell's mask; ``"mask"``
         allows only the cell whose mask holds it.
+    find_missed
+        Also make cells where no nucleus shows but transcripts form a cell of their own, far from all nuclei; their ``nucleus_id`` is 0. On
+        simulated tissue it finds two of five such cells in crowded tissue and four of five in sparse tissue, and five of six that
+        it makes are real.
     key_added
         Prefix of everything written.
     device
@@ -196,6 +201,8 @@ def segment(
         raise InputError(f"channel_values={channel_values!r}; choose 'auto', 'density' or 'intensity'.")
     if chosen == "transcripts" and (channels is not None or channel_values != "auto"):
         raise InputError("channels= and channel_values= are for channels in place of genes; pass features='channels', or leave them out.")
+    if chosen == "channels" and find_missed:
+        raise InputError("find_missed=True looks for transcripts far from nuclei; it is not for channels in place of genes.")
     chosen_points = access.choose_points(sdata, points_key) if chosen == "transcripts" else None
     access.check_output_keys(sdata, key_added, chosen_points, overwrite=overwrite)
     from sjg.training import make_fabric
@@ -218,6 +225,7 @@ def segment(
         features=chosen,
         channels=None if channels is None else tuple(map(str, [channels] if isinstance(channels, str) else channels)),
         channel_values=channel_values,
+        find_missed=find_missed,
     )
     with RunProgress(enabled=progress) as bar:
         inputs = read_inputs(sdata, request)
@@ -336,5 +344,6 @@ def _details(
             "features": request.features,
             "channels": [] if inputs.channels is None else list(inputs.channels.names),
             "channel_values": inputs.channel_values or "auto",
+            **({} if inputs.found_yx_px is None else {"found_yx_px": inputs.found_yx_px.ravel()}),
         },
     }

@@ -44,6 +44,7 @@ def stored_request(details: Mapping[str, Any]) -> Request:
 
     # objects of earlier versions say nothing of channels
     channels = tuple(str(name) for name in stored.get("channels", ()))
+    found = stored.get("found_yx_px")
     values: Any = str(stored.get("channel_values", "auto"))
     return Request(
         image_key=str(details["image_key"]),
@@ -62,4 +63,5 @@ def stored_request(details: Mapping[str, Any]) -> Request:
         features="channels" if channels else "transcripts",
         channels=channels or None,
         channel_values=values,
+        found_yx_px=None if found is None else np.asarray(found, dtype=np.int64).reshape(-1, 2),
     )

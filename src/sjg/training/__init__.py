@@ -3,6 +3,7 @@
 from sjg.training._attribution import METHODS as ATTRIBUTION_METHODS
 from sjg.training._attribution import attribution_maps, importance_by
 from sjg.training._fabric import make_fabric
+from sjg.training._missed_nuclei import FoundNuclei, add_missed_nuclei, paint_nuclei
 from sjg.training._network_store import load_model
 from sjg.training._parameters import PRESETS, Parameters
 from sjg.training._published import segment_published
@@ -19,16 +20,19 @@ __all__ = [
     "PRESETS",
     "PUBLISHED_KIND",
     "ChannelFeatures",
+    "FoundNuclei",
     "Parameters",
     "PublishedAttribution",
     "PublishedParameters",
     "Tissue",
     "TranscriptFeatures",
+    "add_missed_nuclei",
     "attribution_maps",
     "importance_by",
     "load_model",
     "load_published",
     "make_fabric",
+    "paint_nuclei",
     "published_importance_by",
     "published_maps",
     "sample_molecules",
