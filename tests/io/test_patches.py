@@ -374,6 +374,16 @@ def test_wrong_names_of_genes_and_classes_are_refused(tmp_path, arrays, reason):
         read_patches(tmp_path)
 
 
+def test_keys_that_are_not_kept_are_named(tmp_path, caplog):
+    save_patches(tmp_path, tissue())
+    path = tmp_path / "p_0_0.npz"
+    with np.load(path) as archive:
+        np.savez(path, weight=np.ones(3), **{key: archive[key] for key in archive.files})
+    np.savez(tmp_path / "metadata.npz", gene_names=np.array(["a", "b", "c"]), version=np.array(2))
+    read_patches(tmp_path)
+    assert {"weight", "version"} <= set(caplog.text.replace(",", " ").split())
+
+
 def test_nothing_is_overwritten_or_left_half_written(tmp_path, monkeypatch):
     sdata = read_patches(save_patches(tmp_path / "in", tissue()))
     (tmp_path / "out").mkdir()

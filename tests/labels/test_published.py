@@ -134,6 +134,28 @@ def test_ids_and_classes_agree_after_many_rounds():
             assert set(classes[labels == i]) == {types[i]}
 
 
+@given(seeds)
+def test_islands_are_the_pieces_without_core(seed):
+    rng = np.random.default_rng(seed)
+    labels, fixed = rng.integers(0, 4, (9, 11)), rng.integers(0, 4, (9, 11)) * (rng.random((9, 11)) < 0.1)
+    expected = np.zeros_like(labels)
+    for i in range(1, 4):
+        pieces, n = ndimage.label(labels == i, np.ones((3, 3)))
+        for piece in range(1, n + 1):
+            if (fixed[pieces == piece] == i).any():
+                expected[pieces == piece] = i
+    np.testing.assert_array_equal(remove_islands(labels, fixed), expected)
+
+
+@given(seeds)
+def test_the_core_is_what_it_was(seed):
+    rng = np.random.default_rng(seed)
+    labels, fixed = rng.integers(0, 4, (5, 6)), rng.integers(0, 3, (5, 6))
+    restored = restore_core(labels, fixed)
+    for at in np.ndindex(labels.shape):
+        assert restored[at] == (fixed[at] or labels[at])
+
+
 def test_parts():
     labels = np.array([[1, 1, 0, 1, 3]])
     fixed = np.array([[1, 0, 0, 0, 0]])

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sjg._logging import logger
 from sjg.core import InputError
 
 METADATA = "metadata.npz"
@@ -156,6 +157,9 @@ def load_names(folder: Path, n_channels: int) -> tuple[dict[str, str], list[str]
         genes = names["genes"]
         if genes is not None and len(genes) != n_channels:
             raise InputError(f"{str(path)!r}: {keys['genes']!r} has {len(genes)} names for {n_channels} channels.")
+        others = sorted(set(arrays) - set(keys.values()))
+        if others:
+            logger.warning("%s: keys %s are not read, and not written again by write_patches", path, ", ".join(others))
         read.append((keys, genes, names["classes"]))
     if not read:
         return {}, [], None, None
@@ -163,6 +167,13 @@ def load_names(folder: Path, n_channels: int) -> tuple[dict[str, str], list[str]
         raise InputError(f"{' and '.join(repr(str(path)) for path in found)} disagree; keep one of them.")
     keys, genes, classes = read[0]
     return {kind: key for kind, key in keys.items() if key}, [path.relative_to(folder).as_posix() for path in found], genes, classes
+
+
+def unknown_keys(path: Path) -> list[str]:
+    """Keys of a patch file that sjg does not know."""
+    with zipfile.ZipFile(path) as archive:
+        names = {name.removesuffix(".npy") for name in archive.namelist()}
+    return sorted(names - {*REQUIRED, *OPTIONAL})
 
 
 def load_arrays(path: Path, *, wanted: dict[str, Any] | None = None) -> dict[str, NDArray[Any]]:

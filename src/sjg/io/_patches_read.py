@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from sjg._logging import logger
 from sjg.core import InputError
-from sjg.io._patch_files import INTEGER_KEYS, PatchFile, find_patches, load_names, load_patch
+from sjg.io._patch_files import INTEGER_KEYS, PatchFile, find_patches, load_names, load_patch, unknown_keys
 from sjg.io._patch_ids import ids_span_patches, number_instances
 
 if TYPE_CHECKING:
@@ -163,6 +163,9 @@ class _Scan:
             arrays = load_patch(patch.path)
             if patch is patches[0]:
                 self._start(arrays)
+                others = unknown_keys(patch.path)
+                if others:
+                    logger.warning("%s: keys %s are not read, and not written again by write_patches", patch.name, ", ".join(others))
             self._check_like_first(patch, arrays)
             self.has_ground_truth.append("ground_truth" in arrays)
             self.present[self.window(patch)] = True

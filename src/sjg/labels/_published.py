@@ -212,7 +212,7 @@ def remove_islands(labels: Labels, fixed: Labels) -> Labels:
     >>> remove_islands(np.array([[1, 1, 0, 1, 2]]), np.array([[1, 0, 0, 0, 0]]))
     array([[1, 1, 0, 0, 0]])
     """
-    with_core = np.isin(labels, fixed[fixed > 0])
+    with_core = np.isin(labels, labels[(labels == fixed) & (labels > 0)])
     return keep_connected(np.where(with_core, labels, 0).astype(labels.dtype, copy=False), fixed)
 
 
