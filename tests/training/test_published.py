@@ -292,7 +292,7 @@ def test_steep_logits_do_not_make_a_type_dominate(trained, method):
     ]
     assert (gates[0] == gates[1]).mean() > 0.99
     passing = np.unpackbits(gates[0], axis=0, count=3).astype(bool)
-    assert passing.mean(axis=(1, 2)).min() > 0.1
+    assert passing.any(axis=(1, 2)).all()
 
 
 def test_molecules_are_drawn_from_densities(planted):

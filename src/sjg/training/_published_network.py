@@ -55,7 +55,8 @@ class PublishedNetwork(nn.Module):
             n_features=0,
             n_context=0,
             channels=parameters.channels,
-            density_sigmas_px=(0.0, 0.25 * self.radius_px, 0.5 * self.radius_px),
+            # densities enter linearly, as in the paper: on their logarithm empty places would be the most sensitive, and win every gate
+            density_sigmas_px=(),
             log_profiles=log_profiles,
         )
 
