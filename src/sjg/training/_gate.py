@@ -57,6 +57,11 @@ class AttributionGate:
     def __init__(self, parameters: Parameters) -> None:
         if parameters.attribution_gate not in get_args(Gate):
             raise InputError(f"attribution_gate={parameters.attribution_gate!r}; choose one of {', '.join(get_args(Gate))}.")
+        if parameters.attribution_gate != "none" and not 0 <= parameters.attribution_epoch < parameters.n_rounds:
+            raise InputError(
+                f"attribution_epoch={parameters.attribution_epoch} in a run of {parameters.n_rounds} rounds: the gate would never be at work; "
+                f"give a round from 0 to {parameters.n_rounds - 1}, or more rounds."
+            )
         self._parameters = parameters
         self._verdicts: list[_Verdict] = []
 

@@ -295,7 +295,7 @@ class Trainer:
         best, slot = log_weight.max(1)
         winner = points.winner(slot.cpu().numpy())
         label = np.where(best.exp().cpu().numpy() > self.parameters.pseudo_confidence, winner, UNKNOWN).astype(np.int32)
-        of_cell = label > 0
+        of_cell = (label > 0) & (points.nucleus == 0)
         cell = torch.as_tensor(label[of_cell] - 1, dtype=torch.long, device=log_weight.device)
         types = self.state.posterior[cell].argmax(1).cpu().numpy()
         label[of_cell] = np.where(self.gate.passes(pixels[of_cell], types), label[of_cell], UNKNOWN)
