@@ -54,6 +54,8 @@ CONDITIONS: dict[str, Condition] = {
     "second simulator, 120": Condition(variant="120"),
     "second simulator, 40": Condition(variant="40"),
     "second simulator, 12": Condition(variant="12"),
+    "second simulator, large cells": Condition(variant="large cells"),
+    "second simulator, diffuse, noisy": Condition(variant="diffuse, noisy"),
     "second simulator, no reference": Condition(variant="120", reference=False),
 }
 

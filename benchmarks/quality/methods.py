@@ -134,9 +134,16 @@ def write_inputs(case: Case, path: Path) -> None:
     np.savez_compressed(path, **arrays)
 
 
+def geodesic(case: Case) -> Result:
+    from geodesic import geodesic_growth
+
+    return geodesic_growth(case)
+
+
 METHODS: dict[str, Method] = {
     "nuclei": nuclei_only,
     **{f"expansion {d} px": expansion(d) for d in EXPANSIONS_PX},
+    "geodesic growth": geodesic,
     "pciSeq": external("pciseq"),
     "ComSeg": external("comseg"),
     "sjg published": sjg_method("published"),

@@ -11,6 +11,21 @@
 
 A cell is the mean over the rows that agree in `rows` and `where`, with their range where they differ. Names that begin with `best` become one row with the
 best value of each column. Columns that begin with ``seconds`` or ``cpu_seconds`` are better when smaller.
+
+``benchmark-matrix`` sets two entries of the rows against each other, for one value:
+
+.. code-block:: markdown
+
+    :::{benchmark-matrix} ../benchmarks/quality/results/simulated.json
+    :rows: condition
+    :across: method
+    :value: transcripts_right
+    :columns: nuclei; best expansion; sjg
+    :names: base; 40 transcripts
+    :::
+
+A cell is the mean over all rows of the pair and its standard deviation; a column ``best NAME`` takes, for each row of the table, the best of the columns that begin with
+that name. The best of a line is bold.
 """
 
 from __future__ import annotations
@@ -48,6 +63,65 @@ class BenchmarkTable(SphinxDirective):
         if not cells:
             return [nodes.paragraph("", f"Not measured yet: {file.name} has no rows for {where or 'this table'}.")]
         return [table([self.options["rows"], *columns.values()], [[name, *row] for name, row in cells.items()])]
+
+
+class BenchmarkMatrix(SphinxDirective):
+    required_arguments = 1
+    option_spec: ClassVar = {
+        "rows": directives.unchanged_required,
+        "across": directives.unchanged_required,
+        "value": directives.unchanged_required,
+        "columns": directives.unchanged_required,
+        "names": directives.unchanged,
+        "less-is-better": directives.flag,
+    }
+
+    def run(self) -> list[nodes.Node]:
+        file = Path(self.env.doc2path(self.env.docname)).parent / self.arguments[0]
+        self.env.note_dependency(str(file))
+        records = json.loads(file.read_text()) if file.is_file() else []
+        columns, names = (
+            [" ".join(one.split()) for one in self.options.get(key, "").split(";") if one.strip()] for key in ("columns", "names")
+        )
+        rows = matrix(
+            records, self.options["rows"], self.options["across"], self.options["value"], columns, less="less-is-better" in self.options
+        )
+        if not rows:
+            return [nodes.paragraph("", f"Not measured yet: {file.name} has no such rows.")]
+        order = [name for name in names or rows if name in rows]
+        return [table([self.options["rows"], *columns], [[name, *rows[name]] for name in order])]
+
+
+def matrix(records: list[dict], by: str, across: str, value: str, columns: list[str], *, less: bool = False) -> dict[str, list[str]]:
+    """Text of the cells of each row; the best is in bold."""
+    values: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for record in records:
+        if record.get(value) is not None:
+            values[str(record[by])][str(record[across])].append(float(record[value]))
+    out: dict[str, list[str]] = {}
+    for name, found in values.items():
+        series = []
+        for column in columns:
+            if column.startswith("best "):
+                group = [one for key, one in found.items() if key.startswith(column.removeprefix("best "))]
+                series.append((min if less else max)(group, key=lambda one: sum(one) / len(one)) if group else [])
+            else:
+                series.append(found.get(column, []))
+        means = [round(sum(one) / len(one), 3) for one in series if one]
+        if means:
+            best = (min if less else max)(means)
+            out[name] = [with_deviation(one, bold=bool(one) and round(sum(one) / len(one), 3) == best) for one in series]
+    return out
+
+
+def with_deviation(values: list[float], *, bold: bool) -> str:
+    if not values:
+        return "-"
+    mean = sum(values) / len(values)
+    text = f"{mean:.3f}" if abs(mean) < 10 else f"{mean:,.0f}"
+    if len(values) > 1 and abs(mean) < 10:
+        text += f" ± {(sum((v - mean) ** 2 for v in values) / (len(values) - 1)) ** 0.5:.3f}"
+    return f"**{text}**" if bold else text
 
 
 def summarise(records: list[dict], by: str, columns: list[str], best: str | None) -> dict[str, list[str]]:
@@ -90,7 +164,8 @@ def table(head: list[str], rows: list[list[str]]) -> nodes.table:
         for line in lines:
             row = nodes.row()
             for text in line:
-                row += nodes.entry("", nodes.paragraph("", text))
+                plain = text.removeprefix("**").removesuffix("**")
+                row += nodes.entry("", nodes.paragraph("", "", nodes.strong("", plain) if plain != text else nodes.Text(plain)))
             parent += row
         group += parent
     return nodes.table("", group)
@@ -98,4 +173,5 @@ def table(head: list[str], rows: list[list[str]]) -> nodes.table:
 
 def setup(app) -> dict[str, bool]:
     app.add_directive("benchmark-table", BenchmarkTable)
+    app.add_directive("benchmark-matrix", BenchmarkMatrix)
     return {"parallel_read_safe": True}
