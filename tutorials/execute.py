@@ -1,7 +1,7 @@
 """Execute tutorials in place: ``python tutorials/execute.py [NAME.ipynb ...]``; by default all that have the data they need.
 
-What is kept is what a reader needs: standard output, tables and pictures. Pictures are reduced to 256 colours and a width that a page
-can show, and everything that differs from one machine to the next (times, versions, progress, warnings of other packages) is left out.
+What is kept is what a reader needs: standard output, tables and pictures. Pictures become JPEG of a width that a page can
+show, and everything that differs from one machine to the next (times, versions, progress, warnings of other packages) is left out.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from nbclient import NotebookClient
 from PIL import Image
 
 HERE = Path(__file__).parent
-WIDTH_PX = 1100
+WIDTH_PX = 900
 #: a notebook names the folders below SJG_DATA_DIR that it reads in ``metadata.sjg.data``
 DATA = os.environ.get("SJG_DATA_DIR", "")
 
@@ -33,25 +33,28 @@ def execute(path: Path, *, write: bool, timeout_s: int) -> None:
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)
         if cell.cell_type == "code":
-            cell.outputs = [tidy(output) for output in cell.outputs if output.get("name") != "stderr" and not is_widget(output)]
+            cell.outputs = [tidy(output) for output in cell.outputs if output.get("name") != "stderr" and not is_progress(output)]
     notebook.metadata.language_info = {"name": "python"}
     if write:
         nbformat.write(notebook, path)
 
 
-def is_widget(output: nbformat.NotebookNode) -> bool:
-    return "application/vnd.jupyter.widget-view+json" in output.get("data", {})
+def is_progress(output: nbformat.NotebookNode) -> bool:
+    """Progress lines of sjg, and widgets."""
+    data = output.get("data", {})
+    return "application/vnd.jupyter.widget-view+json" in data or "".join(data.get("text/plain", "")).startswith("sjg done")
 
 
 def tidy(output: nbformat.NotebookNode) -> nbformat.NotebookNode:
     data = output.get("data", {})
     if "image/png" in data:
-        picture = Image.open(io.BytesIO(base64.b64decode(data["image/png"]))).convert("RGB")
+        picture = Image.open(io.BytesIO(base64.b64decode(data.pop("image/png")))).convert("RGB")
         if picture.width > WIDTH_PX:
             picture = picture.resize((WIDTH_PX, round(picture.height * WIDTH_PX / picture.width)), Image.Resampling.LANCZOS)
         buffer = io.BytesIO()
-        picture.quantize(256, dither=Image.Dither.NONE).save(buffer, "PNG", optimize=True)
-        data["image/png"] = base64.b64encode(buffer.getvalue()).decode("ascii")
+        # full chroma: outlines of a pixel keep their colour
+        picture.save(buffer, "JPEG", quality=85, subsampling=0, optimize=True)
+        data["image/jpeg"] = base64.b64encode(buffer.getvalue()).decode("ascii")
         output.metadata.pop("image/png", None)
     return output
 
