@@ -59,6 +59,11 @@ def test_the_arguments_of_the_original_code_have_counterparts_that_act(folder: P
     assert {name: parameters[name] for name in expected} == expected
     assert {path.name for path in (folder.parent / "CA1_sjg_checkpoints").iterdir()} == {"checkpoint.pt", "labels.npz"}
     assert f"{out['sjg_table'].n_obs} cells" in result.stdout
+    # the other commands take the run as any other
+    store, page = folder.parent / "CA1_sjg.zarr", folder.parent / "report.html"
+    assert run("evaluate", store, "sjg_cells", "--truth-key", "ground_truth").exit_code == 0
+    assert run("report", store, "-o", page, "--truth-key", "ground_truth").exit_code == 0
+    assert "Importance of the top genes" in page.read_text()
     # the new labels, in files that the original code reads
     back = sjg.io.read_patches(folder.parent / "new")
     np.testing.assert_array_equal(np.asarray(back["nuclei"].data), np.asarray(out["sjg_cells"].data))

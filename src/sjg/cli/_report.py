@@ -97,9 +97,13 @@ def _cells(page: Page, sdata: SpatialData, cells: str, tables: str, truth_key: s
         _picture(lambda file: pl.segmentation(sdata, cells, save=file, show=False)), "Map of all cells, coloured by type.", wide=True
     )
     window = _middle(sdata, tables)
+    # a run on the channels of an image has none
+    transcripts = len(sdata.points) > 0
     page.picture(
-        _picture(lambda file: pl.segmentation(sdata, cells, truth_key=truth_key, crop=window, transcripts=True, save=file, show=False)),
-        "Detail with transcripts.",
+        _picture(
+            lambda file: pl.segmentation(sdata, cells, truth_key=truth_key, crop=window, transcripts=transcripts, save=file, show=False)
+        ),
+        "Detail with transcripts." if transcripts else "Detail.",
         wide=True,
     )
     if "cell_type_confidence" in sdata.tables[tables].obs:
