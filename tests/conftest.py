@@ -57,3 +57,21 @@ def _nuclei(shape, diameter_px, *, seed=0, touching=False, noise=0.02):
 def planted_nuclei():
     """Function that plants nuclei."""
     return _nuclei
+
+
+@pytest.fixture(scope="session")
+def planted_membranes():
+    """Nuclear image, membrane image and cells: the cells meet halfway between their centres and end 14 px away."""
+    rng = np.random.default_rng(0)
+    side, centres = 260, []
+    while len(centres) < 90:
+        point = rng.uniform(0, side, 2)
+        if all(np.hypot(*(point - other)) > 20 for other in centres):
+            centres.append(point)
+    y, x = np.mgrid[:side, :side] + 0.5
+    distance = np.stack([np.hypot(y - centre[0], x - centre[1]) for centre in centres])
+    cells = np.where(distance.min(axis=0) < 16, distance.argmin(axis=0) + 1, 0).astype(np.int32)
+    rim = (ndimage.maximum_filter(cells, 3) != ndimage.minimum_filter(cells, 3)).astype(float)
+    membrane = ndimage.gaussian_filter(rim, 1) + rng.normal(0, 0.05, cells.shape)
+    nucleus = ndimage.gaussian_filter((distance.min(axis=0) < 7).astype(float), 1.2) + 0.03 * rng.standard_normal(cells.shape)
+    return nucleus, membrane - membrane.min(), cells

@@ -11,12 +11,33 @@ from sjg.access._genes import with_genes
 from sjg.access._geometry import areas_and_centroids, outlines
 from sjg.access._grid import image_pixel_size_um, labels_grid, nucleus_diameter_px, working_grid
 from sjg.access._image import read_image
+from sjg.access._intensity import instance_table, mean_intensity
+from sjg.access._label_pairs import labels_like, read_label_pair
 from sjg.access._labels import number_from_one, read_labels_on_grid
 from sjg.access._maps import write_maps
 from sjg.access._molecules import CONTROL_PATTERN, MoleculeReport, read_molecules
 from sjg.access._nuclei import rasterize_shapes, read_nuclei
+from sjg.access._patches import INFORMATIVE_COLUMN, patches_element, read_patches
 from sjg.access._plain import history_columns, plain
+from sjg.access._planes import (
+    channel_names,
+    channel_planes,
+    choose_planes,
+    image_shape,
+    length_px,
+    only_pixel_size_um,
+    read_box,
+)
 from sjg.access._points import molecule_column, with_columns
+from sjg.access._stitched import (
+    MAX_IN_MEMORY_PX2,
+    blank_rasters,
+    boundaries_element,
+    in_memory,
+    labels_element,
+    numbered_labels,
+    read_again,
+)
 from sjg.access._table import build_table, count_matrix
 from sjg.access._types import annotating_tables, read_nuclei_types
 from sjg.access._write import grid_transformations, segmentation_table, write_segmentation
@@ -24,6 +45,8 @@ from sjg.access._write_channels import write_channel_segmentation
 
 __all__ = [
     "CONTROL_PATTERN",
+    "INFORMATIVE_COLUMN",
+    "MAX_IN_MEMORY_PX2",
     "ChannelImage",
     "ChannelValues",
     "LabelledMolecules",
@@ -34,7 +57,11 @@ __all__ = [
     "apply_affine",
     "areas_and_centroids",
     "attach",
+    "blank_rasters",
+    "boundaries_element",
     "build_table",
+    "channel_names",
+    "channel_planes",
     "check_new_keys",
     "check_output_keys",
     "choose_channel",
@@ -45,6 +72,7 @@ __all__ = [
     "choose_image",
     "choose_labels",
     "choose_nuclei",
+    "choose_planes",
     "choose_points",
     "class_means",
     "compute_in_order",
@@ -53,22 +81,36 @@ __all__ = [
     "grid_transformations",
     "history_columns",
     "image_pixel_size_um",
+    "image_shape",
+    "in_memory",
+    "instance_table",
+    "labels_element",
     "labels_grid",
+    "labels_like",
     "labels_table",
+    "length_px",
+    "mean_intensity",
     "molecule_column",
     "molecules_in_labels",
     "named_area",
     "nucleus_diameter_px",
     "number_from_one",
+    "numbered_labels",
+    "only_pixel_size_um",
     "outlines",
+    "patches_element",
     "plain",
     "rasterize_shapes",
+    "read_again",
+    "read_box",
     "read_channels",
     "read_image",
+    "read_label_pair",
     "read_labels_on_grid",
     "read_molecules",
     "read_nuclei",
     "read_nuclei_types",
+    "read_patches",
     "segmentation_table",
     "with_columns",
     "with_genes",

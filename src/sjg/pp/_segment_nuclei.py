@@ -14,7 +14,8 @@ from sjg import access
 from sjg._logging import logger
 from sjg.access._raster import raster_levels
 from sjg.core import InputError
-from sjg.imaging._watershed import watershed_nuclei
+from sjg.imaging import watershed_nuclei
+from sjg.imaging._segmenters import checked_labels
 
 if TYPE_CHECKING:
     from spatialdata import SpatialData
@@ -113,7 +114,9 @@ def segment_nuclei(
     level = _level(sdata.images[image_key], scale, image_key)
     full = raster_levels(sdata.images[image_key])[0]
     factors = (full.sizes["y"] / level.sizes["y"], full.sizes["x"] / level.sizes["x"])
-    diameter = _diameter(sdata, image_key, coordinate_system, diameter_um=diameter_um, diameter_px=diameter_px, pixel_size_um=pixel_size_um)
+    diameter = access.length_px(
+        sdata, image_key, um=diameter_um, px=diameter_px, pixel_size_um=pixel_size_um, coordinate_system=coordinate_system
+    )
     plane = np.asarray(level.isel(c=index).transpose("y", "x").data)
     if plane.size == 0 or plane.min() == plane.max():
         what = "empty" if plane.size == 0 else f"constant (every pixel {plane.flat[0]:g})"
@@ -121,7 +124,7 @@ def segment_nuclei(
             f"images[{image_key!r}] is {what} in channel {index}: no nuclei can be seen; choose another with channel= or image_key=."
         )
     if callable(method):
-        labels = _checked(method(plane), plane.shape)
+        labels = checked_labels(method(plane), plane.shape)
     else:
         labels = watershed_nuclei(plane, diameter_px=None if diameter is None else diameter / float(np.sqrt(np.prod(factors))))
     labels, ids = access.number_from_one(labels)
@@ -150,34 +153,6 @@ def _level(element: DataArray | DataTree, scale: str | None, image_key: str) -> 
     return levels[names.index(scale)]
 
 
-def _diameter(
-    sdata: SpatialData,
-    image_key: str,
-    coordinate_system: str,
-    *,
-    diameter_um: float | None,
-    diameter_px: float | None,
-    pixel_size_um: float | None,
-) -> float | None:
-    """In pixels of the finest level."""
-    for name, value in (("diameter_um", diameter_um), ("diameter_px", diameter_px), ("pixel_size_um", pixel_size_um)):
-        if value is not None and not (np.isfinite(value) and value > 0):
-            raise InputError(f"{name}={value!r} must be a positive length.")
-    if diameter_um is None:
-        return diameter_px
-    if diameter_px is not None:
-        raise InputError("diameter_um and diameter_px are both given; give one of them.")
-    if pixel_size_um is None:
-        points_key = next(iter(sdata.points)) if len(sdata.points) == 1 else None
-        pixel_size_um = access.image_pixel_size_um(sdata, image_key, points_key, coordinate_system=coordinate_system)
-    if pixel_size_um is None:
-        raise InputError(
-            f"diameter_um={diameter_um!r} needs the physical pixel size of images[{image_key!r}], which is not known; pass pixel_size_um=, "
-            "or diameter_px= instead."
-        )
-    return diameter_um / pixel_size_um
-
-
 def _transformations(sdata: SpatialData, image_key: str, factors: tuple[float, float]) -> dict[str, BaseTransformation]:
     """Those of the image, after the step from the pixels of a coarser level (y, x) to its own."""
     transformations: Any = get_transformation(sdata.images[image_key], get_all=True)
@@ -185,24 +160,3 @@ def _transformations(sdata: SpatialData, image_key: str, factors: tuple[float, f
         return dict(transformations)
     to_finest = Scale([factors[1], factors[0]], axes=("x", "y"))
     return {name: Sequence([to_finest, transformation]) for name, transformation in transformations.items()}
-
-
-def _checked(result: Any, shape: tuple[int, ...]) -> NDArray[Any]:
-    """What a user's function returned, as integer labels."""
-    labels = np.asarray(result)
-    if labels.shape != shape:
-        raise InputError(
-            f"method returned an array of shape {labels.shape} for an image of shape {shape}; it must return labels (y, x) of the same shape "
-            "(of a tuple of results return the labels only)."
-        )
-    if labels.dtype.kind == "b":
-        raise InputError("method returned a mask of booleans; it must return labels, e.g. scipy.ndimage.label(mask)[0].")
-    if labels.dtype.kind not in "iuf":
-        raise InputError(f"method returned {labels.dtype} values; it must return integer labels.")
-    if labels.dtype.kind == "f":
-        if not np.isfinite(labels).all() or (labels != np.rint(labels)).any():
-            raise InputError("method returned labels that are not whole numbers; it must return integer labels, not e.g. probabilities.")
-        labels = labels.astype(np.int64)
-    if labels.size and labels.min() < 0:
-        raise InputError(f"method returned negative labels (smallest {labels.min()}); 0 is the background and ids start at 1.")
-    return labels

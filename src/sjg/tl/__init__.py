@@ -8,9 +8,12 @@ __getattr__, __dir__, __all__ = _lazy.attach(
     __name__,
     submod_attrs={
         "_aggregate": ["aggregate", "assign_transcripts"],
+        "_aggregate_channels": ["aggregate_channels"],
         "_attribute": ["attribute"],
         "_evaluate": ["evaluate"],
         "_panel": ["panel_curve", "select_panel"],
+        "_match_nuclei": ["match_nuclei"],
         "_segment": ["segment"],
+        "_segment_image": ["segment_image"],
     },
 )

@@ -1,0 +1,190 @@
+"""Repair: cells and nuclei that belong together."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from sjg import access
+from sjg._keys import table_key
+from sjg._logging import logger
+from sjg.core import InputError
+from sjg.imaging import match_nuclei as match
+from sjg.imaging import repaired_labels
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from spatialdata import SpatialData
+
+    from sjg.imaging import NucleusMatches
+
+_PARTS = ("cells", "nuclei", "cytoplasm")
+
+
+def match_nuclei(
+    sdata: SpatialData,
+    cells_key: str,
+    nuclei_key: str,
+    *,
+    assignment: Literal["optimal", "greedy"] = "optimal",
+    image_key: str | None = None,
+    channels: Sequence[str | int] | None = None,
+    pixel_size_um: float | None = None,
+    coordinate_system: str = "global",
+    key_added: str = "matched",
+    overwrite: bool = False,
+) -> None:
+    """Pair cells with nuclei, trim each nucleus to the interior of its cell, and drop what has no partner.
+
+    The mismatch of a pair is the part of the nucleus outside the interior of the cell (the cell without its inner boundary); pairs with
+    mismatch 1 never form. Where `nuclei_key` has another raster or frame, it is brought to the pixels of `cells_key`.
+
+    Parameters
+    ----------
+    sdata
+        The object, changed in place.
+    cells_key, nuclei_key
+        2-D labels of whole cells and of nuclei; ids may have gaps.
+    assignment
+        ``"optimal"``: the pairs with the smallest total mismatch, an unmatched cell counting 1. ``"greedy"``: the published rule, cells in
+        the order of their ids.
+    image_key
+        An image whose mean intensity in each cell becomes ``X`` of the table; None leaves the table without variables.
+    channels
+        Channels of `image_key`; None takes all.
+    pixel_size_um
+        Side of a pixel of the cells; None deduces it from the frame of the transcripts.
+    coordinate_system
+        Where the elements meet.
+    key_added
+        Prefix of the outputs.
+    overwrite
+        Whether outputs of these names may be replaced.
+
+    Returns
+    -------
+    None, and writes
+
+    ``labels["{key_added}_cells"]``, ``labels["{key_added}_nuclei"]``, ``labels["{key_added}_cytoplasm"]``
+        int32 (y, x), one id 1..m for each pair, with the transformations of `cells_key`; cytoplasm is the cell without its nucleus.
+    ``tables["{key_added}_table"]``
+        Annotates ``{key_added}_cells``; ``obs``: ``mismatch``; ``retained_fraction`` (1 - mismatch); ``area_um2``, ``nucleus_area_um2``,
+        ``cytoplasm_area_um2`` (``_px2`` where no pixel size is known); ``nucleus_cytoplasm_ratio`` (of the areas, infinite where there is no
+        cytoplasm); ``source_cell_id``, ``source_nucleus_id``. ``obsm["spatial"]``. ``uns["match_nuclei"]``: counts and fractions before and after,
+        ``total_mismatch``, ``matched_fraction`` (m / (cells + nuclei - m)), ``retained_fraction`` (pixels of the matched nuclei that
+        are kept).
+
+    Raises
+    ------
+    MissingElementError
+        No such labels or image.
+    ExistingElementError
+        An output exists and `overwrite` is False.
+    InputError
+        Labels that cannot be read, or not a single pair.
+
+    Examples
+    --------
+    >>> import sjg
+    >>> sdata = sjg.datasets.simulated_tissue(size_um=(64, 64))
+    >>> sjg.tl.match_nuclei(sdata, "cells", "nuclei")
+    >>> bool((sdata["matched_table"].obs["mismatch"] < 1).all())
+    True
+    """
+    cells_key = access.choose_labels(sdata, cells_key, argument="cells_key")
+    nuclei_key = access.choose_labels(sdata, nuclei_key, argument="nuclei_key")
+    if image_key is not None:
+        image_key = access.choose_image(sdata, image_key)
+    keys = {part: f"{key_added}_{part}" for part in _PARTS}
+    table_name = table_key(key_added)
+    access.check_new_keys(sdata, {"labels": list(keys.values()), "tables": [table_name]}, key_added=key_added, overwrite=overwrite)
+    cells, nuclei, source_ids = access.read_label_pair(sdata, cells_key, nuclei_key, coordinate_system=coordinate_system)
+    matches = match(cells, nuclei, assignment=assignment)
+    if not len(matches):
+        raise InputError(
+            f"No cell of labels[{cells_key!r}] has a nucleus of labels[{nuclei_key!r}] in its interior ({matches.n_cells} cells, "
+            f"{matches.n_nuclei} nuclei); check that both lie in the same place in {coordinate_system!r}."
+        )
+    parts = dict(zip(_PARTS, repaired_labels(cells, nuclei, matches), strict=True))
+    elements = access.labels_like(sdata, cells_key, parts)
+    if pixel_size_um is None:
+        pixel_size_um = access.only_pixel_size_um(sdata, cells_key, coordinate_system=coordinate_system)
+    grid = access.labels_grid(sdata, cells_key, coordinate_system=coordinate_system, pixel_size_um=pixel_size_um)
+    _, centroid = access.areas_and_centroids(parts["cells"])
+    nucleus_ids = matches.nucleus_id if source_ids is None else source_ids[matches.nucleus_id - 1]
+    values, names = _intensity(sdata, cells_key, image_key, channels, matches, coordinate_system)
+    summary = _summary(matches, assignment)
+    table = access.instance_table(
+        values,
+        names,
+        region=keys["cells"],
+        instance_ids=np.arange(1, len(matches) + 1),
+        obs={
+            "mismatch": matches.mismatch,
+            "retained_fraction": 1 - matches.mismatch,
+            **_areas(matches, grid.pixel_size_um),
+            "source_cell_id": matches.cell_id,
+            "source_nucleus_id": nucleus_ids,
+        },
+        spatial=access.apply_affine(grid.matrix, centroid),
+        uns={"match_nuclei": access.plain(summary | {"cells_key": cells_key, "nuclei_key": nuclei_key})},
+    )
+    outputs = access.Outputs(labels={keys[part]: elements[part] for part in _PARTS}, tables={table_name: table})
+    access.attach(sdata, outputs)
+    logger.info(
+        "%d pairs of %d cells and %d nuclei; %.1f %% of their nuclei kept",
+        len(matches),
+        matches.n_cells,
+        matches.n_nuclei,
+        100 * summary["retained_fraction"],
+    )
+
+
+def _intensity(
+    sdata: SpatialData,
+    cells_key: str,
+    image_key: str | None,
+    channels: Sequence[str | int] | None,
+    matches: NucleusMatches,
+    coordinate_system: str,
+) -> tuple[Any, list[str]]:
+    if image_key is None:
+        return np.zeros((len(matches), 0)), []
+    indices = access.choose_planes(sdata, image_key, channels)
+    ids, means, _, _ = access.mean_intensity(sdata, cells_key, image_key, indices, coordinate_system=coordinate_system)
+    row = np.searchsorted(ids, matches.cell_id).clip(max=len(ids) - 1)
+    values = np.where((ids[row] == matches.cell_id)[:, None], means[row], np.nan)
+    return values, access.channel_names(sdata, image_key, indices)
+
+
+def _areas(matches: NucleusMatches, pixel_size_um: float | None) -> dict[str, Any]:
+    unit, factor = ("px2", 1.0) if pixel_size_um is None else ("um2", pixel_size_um**2)
+    cytoplasm = matches.cell_area_px2 - matches.retained_px2
+    with np.errstate(divide="ignore"):
+        ratio = matches.retained_px2 / cytoplasm
+    return {
+        f"area_{unit}": matches.cell_area_px2 * factor,
+        f"nucleus_area_{unit}": matches.retained_px2 * factor,
+        f"cytoplasm_area_{unit}": cytoplasm * factor,
+        "nucleus_cytoplasm_ratio": ratio,
+    }
+
+
+def _summary(matches: NucleusMatches, assignment: str) -> dict[str, Any]:
+    n_pairs = len(matches)
+    return {
+        "assignment": assignment,
+        "n_cells": matches.n_cells,
+        "n_nuclei": matches.n_nuclei,
+        "n_matched": n_pairs,
+        "n_unmatched_cells": matches.n_cells - n_pairs,
+        "n_unmatched_nuclei": matches.n_nuclei - n_pairs,
+        "matched_cells_fraction": n_pairs / matches.n_cells,
+        "matched_nuclei_fraction": n_pairs / matches.n_nuclei,
+        "matched_fraction": matches.matched_fraction,
+        "n_repaired": int((matches.mismatch > 0).sum()),
+        "total_mismatch": matches.total_mismatch,
+        "retained_fraction": float(matches.retained_px2.sum() / matches.nucleus_area_px2.sum()),
+    }

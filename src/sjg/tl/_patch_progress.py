@@ -1,0 +1,24 @@
+"""A bar over patches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def patch_progress(enabled: bool, label: str) -> Iterator[Callable[[int, int], None]]:
+    """Yield a function of (done, total) that moves a bar; silent where disabled and off a terminal or notebook."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    visible = enabled and (console.is_terminal or console.is_jupyter)
+    columns = (TextColumn("sjg [bold]{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=not visible) as bar:
+        task = bar.add_task(label, total=None)
+
+        def report(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+
+        yield report
