@@ -130,3 +130,18 @@ def test_bad_input_is_named_and_nothing_written(scene):
     sdata.images["second"] = sdata.images["stain"]
     with pytest.raises(AmbiguousElementError, match="'second', 'stain'"):
         sjg.pp.segment_nuclei(sdata, key_added="more")
+
+
+def test_a_stack_gives_labels_of_voxels():
+    from spatialdata.models import Image3DModel
+
+    z, y, x = np.mgrid[:14, :70, :70]
+    centres = [(7, i, j) for i in (18, 52) for j in (18, 52)]
+    image = sum(np.exp(-((((2 * (z - a)) ** 2 + (y - b) ** 2 + (x - c) ** 2) / 8**2) ** 2)) for a, b, c in centres)
+    parsed = Image3DModel.parse(image[None], dims=("c", "z", "y", "x"), c_coords=["dapi"])
+    sdata = SpatialData(images={"stack": parsed})
+    sjg.pp.segment_nuclei(sdata, diameter_px=16, z_step_px=2.0)
+    labels = np.asarray(sdata.labels["nuclei"])
+    assert labels.shape == (14, 70, 70)
+    assert labels.max() == 4
+    assert len({labels[centre] for centre in centres} - {0}) == 4

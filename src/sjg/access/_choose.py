@@ -39,8 +39,8 @@ def _choose(kind: str, valid: Iterable[str], key: str | None, argument: str, men
     return names[0]
 
 
-def choose_image(sdata: SpatialData, image_key: str | None = None) -> str:
-    """Key of the image to read: `image_key`, or the only image of `sdata`.
+def choose_image(sdata: SpatialData, image_key: str | None = None, *, allow_stack: bool = False) -> str:
+    """Key of the image to read: `image_key`, or the only image of `sdata`; 3-D stacks are refused unless `allow_stack`.
 
     Raises
     ------
@@ -52,7 +52,7 @@ def choose_image(sdata: SpatialData, image_key: str | None = None) -> str:
         The image is a 3-D stack.
     """
     key = _choose("images", sdata.images, image_key, "image_key", "add the nuclear stain with Image2DModel.parse(...)")
-    if "z" in get_axes_names(sdata.images[key]):
+    if "z" in get_axes_names(sdata.images[key]) and not allow_stack:
         raise InputError(
             f"images[{key!r}] is a 3-D stack; sjg segments one plane: add a 2-D image, e.g. its maximum over z "
             f"(Image2DModel.parse(sdata.images[{key!r}].max('z'), transformations=...))."

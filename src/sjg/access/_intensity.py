@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from spatialdata.models import TableModel
 
 from sjg._keys import INSTANCE_KEY, REGION_KEY
-from sjg.access._frames import affine_matrix, apply_affine
+from sjg.access._frames import apply_affine
 from sjg.access._labels import read_labels_on_grid
-from sjg.access._planes import channel_planes
+from sjg.access._planes import channel_planes, image_grid
 from sjg.access._raster import iter_blocks
-from sjg.core import Grid, InputError
+from sjg.core import InputError
 
 if TYPE_CHECKING:
     from spatialdata import SpatialData
@@ -46,8 +46,7 @@ def mean_intensity(
         No label on the image.
     """
     planes = channel_planes(sdata, image_key, channels)
-    height, width = planes[0].shape
-    grid = Grid(shape=(height, width), matrix=affine_matrix(sdata, image_key, coordinate_system))
+    grid = image_grid(sdata, image_key, coordinate_system=coordinate_system)
     labels, ids = read_labels_on_grid(sdata, labels_key, grid, coordinate_system=coordinate_system)
     if not ids.size:
         raise InputError(f"labels[{labels_key!r}] has no label on images[{image_key!r}]; check the transformations of both.")

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from spatialdata.models import get_channel_names
 
 from sjg.access._choose import choose_channel
+from sjg.access._frames import affine_matrix
 from sjg.access._grid import image_pixel_size_um
 from sjg.access._raster import raster_levels
-from sjg.core import InputError
+from sjg.core import Grid, InputError
 
 if TYPE_CHECKING:
     from spatialdata import SpatialData
@@ -99,3 +100,8 @@ def length_px(
             f"{name}_px= instead."
         )
     return um / known
+
+
+def image_grid(sdata: SpatialData, image_key: str, *, coordinate_system: str = "global") -> Grid:
+    """The own pixels of an image as a grid."""
+    return Grid(shape=image_shape(sdata, image_key), matrix=affine_matrix(sdata, image_key, coordinate_system))

@@ -116,11 +116,15 @@ def _noise_level(root: NDArray[np.float32], diameter_px: float) -> float:
 
     The noise is that between neighbouring pixels: unlike :func:`noise_floor` this holds where nuclei leave no background.
     """
-    step = np.diff(root, axis=1)
-    pixel = float(np.median(np.abs(step - np.median(step)))) / 0.6745 / np.sqrt(2) if step.size else 0.0
     width = light_smoothing_px(diameter_px)
     darkest = float(np.percentile(ndimage.gaussian_filter(root, width), 1))
-    return darkest + 7 * pixel / (2 * np.sqrt(np.pi) * width)
+    return darkest + 7 * pixel_noise(root) / (2 * float(np.sqrt(np.pi)) * width)
+
+
+def pixel_noise(root: NDArray[np.float32]) -> float:
+    """Standard deviation of the noise of single pixels, from the differences between neighbours along the last axis."""
+    step = np.diff(root, axis=-1)
+    return float(np.median(np.abs(step - np.median(step)))) / 0.6745 / float(np.sqrt(2)) if step.size else 0.0
 
 
 def fill_missing(image: NDArray[Any]) -> NDArray[Any]:

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from spatialdata.models import Labels2DModel
+from spatialdata.models import Labels2DModel, Labels3DModel
 from spatialdata.transformations import BaseTransformation, Scale, Sequence, get_transformation
 
 from sjg import access
 from sjg._logging import logger
 from sjg.access._raster import raster_levels
 from sjg.core import InputError
-from sjg.imaging import watershed_nuclei
+from sjg.imaging import watershed_nuclei, watershed_volume
 from sjg.imaging._segmenters import checked_labels
 
 if TYPE_CHECKING:
@@ -36,12 +36,13 @@ def segment_nuclei(
     diameter_um: float | None = None,
     diameter_px: float | None = None,
     pixel_size_um: float | None = None,
+    z_step_px: float = 1.0,
     scale: str | None = None,
     coordinate_system: str = "global",
     key_added: str = "nuclei",
     overwrite: bool = False,
 ) -> None:
-    """Segment the nuclei of an image.
+    """Segment the nuclei of an image, or of a 3-D stack that fits in memory.
 
     Parameters
     ----------
@@ -62,6 +63,8 @@ def segment_nuclei(
         The same in pixels of the image; give at most one of the two.
     pixel_size_um
         Side of a pixel of the image in micrometres, for `diameter_um`; None deduces it from the frame of the transcripts.
+    z_step_px
+        Distance between the planes of a 3-D stack, in pixel sides of the planes, for the watershed.
     scale
         Level of a multiscale image, e.g. ``"scale1"``; None takes the finest.
     coordinate_system
@@ -76,7 +79,7 @@ def segment_nuclei(
     None, and writes
 
     ``labels[key_added]``
-        int32 (y, x), 0 = background, ids 1..n without gaps, dask-backed, with the transformations of the image (and a scale where a
+        int32 (y, x), or (z, y, x) for a stack, 0 = background, ids 1..n without gaps, dask-backed, with the transformations of the image (and a scale where a
         coarser level was segmented).
 
     Raises
@@ -102,8 +105,10 @@ def segment_nuclei(
     >>> sdata["found"].dims
     ('y', 'x')
     """
-    image_key = access.choose_image(sdata, image_key)
+    image_key = access.choose_image(sdata, image_key, allow_stack=True)
     index = access.choose_channel(sdata, image_key, channel)
+    if not z_step_px > 0:
+        raise InputError(f"z_step_px={z_step_px!r} must be a positive length.")
     if not callable(method) and method != "watershed":
         raise InputError(
             f"method={method!r} is not built in; valid are 'watershed' and any function (y, x) image -> labels. With Cellpose or StarDist "
@@ -117,7 +122,8 @@ def segment_nuclei(
     diameter = access.length_px(
         sdata, image_key, um=diameter_um, px=diameter_px, pixel_size_um=pixel_size_um, coordinate_system=coordinate_system
     )
-    plane = np.asarray(level.isel(c=index).transpose("y", "x").data)
+    dims = tuple(name for name in ("z", "y", "x") if name in level.dims)
+    plane = np.asarray(level.isel(c=index).transpose(*dims).data)
     if plane.size == 0 or plane.min() == plane.max():
         what = "empty" if plane.size == 0 else f"constant (every pixel {plane.flat[0]:g})"
         raise InputError(
@@ -125,6 +131,8 @@ def segment_nuclei(
         )
     if callable(method):
         labels = checked_labels(method(plane), plane.shape)
+    elif plane.ndim == 3:
+        labels = watershed_volume(plane, diameter_px=diameter, spacing=(z_step_px, 1.0, 1.0))
     else:
         labels = watershed_nuclei(plane, diameter_px=None if diameter is None else diameter / float(np.sqrt(np.prod(factors))))
     labels, ids = access.number_from_one(labels)
@@ -134,10 +142,11 @@ def segment_nuclei(
             "give their size (diameter_um= or diameter_px=), or pass another method."
         )
     logger.info("%d nuclei in images[%r]", ids.size, image_key)
-    element = Labels2DModel.parse(
+    model = Labels2DModel if labels.ndim == 2 else Labels3DModel
+    element = model.parse(
         labels,
-        dims=("y", "x"),
-        chunks=(min(_CHUNK_PX, labels.shape[0]), min(_CHUNK_PX, labels.shape[1])),
+        dims=dims,
+        chunks=tuple(min(_CHUNK_PX, size) for size in labels.shape),
         transformations=_transformations(sdata, image_key, factors),
     )
     access.attach(sdata, access.Outputs(labels={key_added: element}))

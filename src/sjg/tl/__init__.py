@@ -15,5 +15,6 @@ __getattr__, __dir__, __all__ = _lazy.attach(
         "_match_nuclei": ["match_nuclei"],
         "_segment": ["segment"],
         "_segment_image": ["segment_image"],
+        "_segmentation_quality": ["segmentation_quality"],
     },
 )

@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import ndimage
+from skimage.morphology import closing, disk, opening
+from skimage.segmentation import expand_labels
+
+from sjg.imaging import QUALITY_METRICS, quality_metrics, quality_scores, tissue_foreground
+from sjg.imaging._quality import _closed, _opened
+
+
+def _tissue(seed=0):
+    """Square cells of two types in channels a and b, with their nuclei, on the left half of an image."""
+    rng = np.random.default_rng(seed)
+    cells = np.zeros((120, 240), dtype=np.int32)
+    cells[:, :120] = np.kron(np.arange(1, 101).reshape(10, 10), np.ones((12, 12), dtype=np.int32))
+    nuclei = np.where(np.kron(np.ones((10, 20)), np.pad(np.ones((6, 6)), 3)) > 0, cells, 0)
+    kind = rng.integers(0, 2, 101)
+    kind[0] = 2
+    channels = np.stack([np.where(kind[cells] == index, 100.0, 5.0) for index in range(2)])
+    channels[:, cells == 0] = 1
+    return cells, nuclei, channels + rng.normal(0, 1, channels.shape), cells > 0
+
+
+def test_worked_by_hand():
+    cells, nuclei, channels, foreground = _tissue()
+    # cells 1 and 2 without nuclei, one nucleus outside every cell
+    nuclei[np.isin(nuclei, (1, 2))] = 0
+    nuclei[50:54, 200:204] = 500
+    values = quality_metrics(cells, nuclei, channels, foreground, pixel_size_um=0.5)
+    assert tuple(values) == QUALITY_METRICS
+    assert len(values) == 14
+    assert values["NumberOfCellsPer100SquareMicrons"] == pytest.approx(100 * 98 / (120 * 240 * 0.25))
+    assert values["FractionOfForegroundOccupiedByCells"] == pytest.approx(0.98)
+    assert values["1-FractionOfBackgroundOccupiedByCells"] == 1
+    assert values["FractionOfCellMaskInForeground"] == 1
+    assert values["1/(ln(StandardDeviationOfCellSize)+1)"] == 1
+    assert values["FractionOfMatchedCellsAndNuclei"] == pytest.approx(98 / (100 + 99 - 98))
+    outside = foreground & np.isin(cells, (1, 2))
+    cv = np.mean([channel[outside].std() / channel.mean() for channel in channels])
+    assert values["1/(AvgCVForegroundOutsideCells+1)"] == pytest.approx(1 / (1 + cv))
+
+
+def test_every_metric_lies_between_nothing_and_one_except_the_density():
+    values = quality_metrics(*_tissue(), pixel_size_um=0.5)
+    del values["NumberOfCellsPer100SquareMicrons"]
+    # all tissue is covered here: nothing is known about what is left outside
+    assert np.isnan([values.pop("1/(AvgCVForegroundOutsideCells+1)"), values.pop("FractionOfFirstPCForegroundOutsideCells")]).all()
+    assert all(-1 <= value <= 1 for value in values.values())
+
+
+def test_worse_segmentations_score_lower():
+    cells, nuclei, channels, foreground = _tissue()
+    shifted = np.roll(cells, (6, 6), (0, 1))
+    merged = np.where(cells > 0, (cells + 1) // 2, 0)
+    tables = [
+        list(quality_metrics(labels, nuclei, channels, foreground, pixel_size_um=0.5).values()) for labels in (cells, shifted, merged)
+    ]
+    scores = quality_scores(np.array(tables))
+    assert scores.argmax() == 0
+    position = QUALITY_METRICS.index("Nucleus: 1/(AvgOfWeightedAvgCVMeanCellIntensitiesOver1~10NumberOfClusters+1)")
+    assert tables[0][position] > tables[2][position]
+
+
+def test_scores_do_not_depend_on_the_unit_of_a_metric():
+    table = np.random.default_rng(0).random((6, 5))
+    np.testing.assert_allclose(quality_scores(table * [1, 10, 100, 1, 3] + 7), quality_scores(table), atol=1e-9)
+    assert np.isnan(quality_scores(table[:2])).all()
+
+
+@pytest.mark.parametrize("radius", [1, 2, 5])
+def test_closing_and_opening_are_those_with_a_disk(radius):
+    mask = ndimage.gaussian_filter(np.random.default_rng(radius).normal(size=(90, 90)), 2) > 0.05
+    inner = (slice(2 * radius, -2 * radius),) * 2
+    np.testing.assert_array_equal(_closed(mask, radius)[inner], closing(mask, disk(radius))[inner])
+    np.testing.assert_array_equal(_opened(mask, radius)[inner], opening(mask, disk(radius))[inner])
+
+
+def test_foreground_is_the_tissue():
+    cells, _, channels, _ = _tissue()
+    large = np.kron(channels, np.ones((1, 3, 3)))
+    tissue = np.kron(cells > 0, np.ones((3, 3))) > 0
+    found = tissue_foreground(large)
+    assert (found & tissue).sum() / (found | tissue).sum() > 0.9
+
+
+def test_the_table_ranks_segmentations():
+    from spatialdata.models import Labels2DModel
+
+    import sjg
+
+    sdata = sjg.datasets.simulated_tissue(size_um=(64, 64))
+    cells = np.asarray(sdata["cells"].data)
+    for key, labels in {"large": expand_labels(cells, 6), "none": np.where(cells % 4 == 0, cells, 0)}.items():
+        sdata.labels[key] = Labels2DModel.parse(labels, dims=("y", "x"), transformations=dict(sdata["cells"].attrs["transform"]))
+    table = sjg.tl.segmentation_quality(sdata, ["cells", "large", "none"], nuclei_key="nuclei", pixel_size_um=0.5)
+    assert table.index.tolist() == ["cells", "large", "none"]
+    assert table.columns.tolist() == [*QUALITY_METRICS, "quality_score"]
+    assert table["FractionOfMatchedCellsAndNuclei"].idxmax() != "none"
+    assert table["FractionOfForegroundOccupiedByCells"].idxmin() == "none"
+    assert table["quality_score"].notna().all()
