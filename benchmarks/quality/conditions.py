@@ -48,6 +48,7 @@ CONDITIONS: dict[str, Condition] = {
     "noise 5 %": Condition({"noise_fraction": 0.05}),
     "noise 20 %": Condition({"noise_fraction": 0.2}),
     "imperfect nuclei": Condition({"missed_fraction": 0.05, "merged_fraction": 0.05, "jitter_um": 0.75}),
+    "10 % missed nuclei": Condition({"missed_fraction": 0.1}),
     "10 % wrong types": Condition({"wrong_type_fraction": 0.1}),
     "no reference": Condition(reference=False),
     "no reference, 40": Condition({"transcripts_per_cell": 40}, reference=False),

@@ -149,6 +149,7 @@ METHODS: dict[str, Method] = {
     "sjg published": sjg_method("published"),
     "sjg fast": sjg_method("fast"),
     "sjg": sjg_method("default"),
+    "sjg, find_missed": sjg_method("default", arguments={"find_missed": True}),
 }
 
 
