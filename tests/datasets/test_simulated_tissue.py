@@ -229,3 +229,12 @@ def test_no_transcripts_and_no_noise():
     molecules = pure["transcripts"].compute()
     seen = np.asarray(pure["cells"])[(molecules["y"] * 2).astype(int), (molecules["x"] * 2).astype(int)]
     np.testing.assert_array_equal(seen, molecules["true_cell"])
+
+
+def test_a_reference_of_another_assay_sees_genes_differently_and_leaves_the_tissue_alone():
+    plain, other = (simulated_tissue(size_um=(64, 64), random_state=4, reference_spread=spread) for spread in (0.0, 0.7))
+    np.testing.assert_array_equal(plain["truth"].X.toarray(), other["truth"].X.toarray())
+    ratio = np.log(other["reference"].X / plain["reference"].X)
+    # one factor for each gene, the same in all types
+    np.testing.assert_allclose(ratio, np.broadcast_to(ratio[:1], ratio.shape), atol=1e-9)
+    assert ratio[0].std() == pytest.approx(0.7, rel=0.3)

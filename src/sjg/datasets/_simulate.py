@@ -15,9 +15,25 @@ from sjg.datasets._simulate_transcripts import Transcripts, diffuse, draw_counts
 from sjg.datasets._simulate_types import Profiles, organise_types
 
 # one independent random stream per step, so that an option changes its own step and none of the others
-_CENTRES, _TYPES, _SIZES, _CELLS, _NUCLEI, _COUNTS, _PLACES, _DIFFUSION, _NOISE, _ORDER, _DAPI, _MISS, _MERGE, _JITTER, _CONFUSE, _GENES = (
-    range(1, 17)
-)
+(
+    _CENTRES,
+    _TYPES,
+    _SIZES,
+    _CELLS,
+    _NUCLEI,
+    _COUNTS,
+    _PLACES,
+    _DIFFUSION,
+    _NOISE,
+    _ORDER,
+    _DAPI,
+    _MISS,
+    _MERGE,
+    _JITTER,
+    _CONFUSE,
+    _GENES,
+    _ASSAY,
+) = range(1, 18)
 
 
 @dataclass(frozen=True)
@@ -40,6 +56,7 @@ class TissueParameters:
     gene_dispersion: float = 0.3
     nuclear_gene_fraction: float = 0.2
     nuclear_enrichment: float = 4.0
+    reference_spread: float = 0.0
     missed_fraction: float = 0.0
     merged_fraction: float = 0.0
     jitter_um: float = 0.0
@@ -104,6 +121,8 @@ class Tissue:
         The molecules.
     nuclear_enrichment
         (G,) density in the nucleus over that in the cytoplasm.
+    reference_efficiency
+        (G,) how well the assay of the reference sees each gene, over how well that of the tissue does.
     """
 
     dapi: NDArray[np.uint16]
@@ -114,6 +133,7 @@ class Tissue:
     initial_type: NDArray[np.int64]
     transcripts: Transcripts
     nuclear_enrichment: NDArray[np.float64]
+    reference_efficiency: NDArray[np.float64]
 
 
 def simulate(seed: int, profiles: Profiles, parameters: TissueParameters) -> Tissue:
@@ -181,6 +201,7 @@ def simulate(seed: int, profiles: Profiles, parameters: TissueParameters) -> Tis
         initial_type=confuse_types(generator(seed, _CONFUSE), cell_type, n_types, p.wrong_type_fraction or 0.0),
         transcripts=transcripts,
         nuclear_enrichment=enrichment,
+        reference_efficiency=np.exp(p.reference_spread * generator(seed, _ASSAY).standard_normal(len(profiles.gene_names))),
     )
 
 

@@ -46,6 +46,7 @@ def simulated_tissue(
     nuclear_gene_fraction: float = 0.2,
     nuclear_enrichment: float = 4.0,
     patchy_noise_fraction: float = 0.5,
+    reference_spread: float = 0.0,
     missed_fraction: float = 0.0,
     merged_fraction: float = 0.0,
     jitter_um: float = 0.0,
@@ -102,6 +103,9 @@ def simulated_tissue(
         Their density in the nucleus over that in the cytoplasm.
     patchy_noise_fraction
         Part of the noise that clusters in patches; the rest is uniform.
+    reference_spread
+        Standard deviation of the logarithm of each gene's efficiency in the assay of ``tables["reference"]`` over that in the tissue; with 0 the
+        reference is the truth, 0.5 to 1 is what two assays differ by.
     missed_fraction
         Part of the nuclei missing from ``labels["nuclei"]``; their ids stay unused there.
     merged_fraction
@@ -122,7 +126,8 @@ def simulated_tissue(
     - ``tables["truth"]``: annotates ``cells``; ``X`` counts by ``true_cell``; ``obs`` has ``cell_type``, ``area_um2``,
       ``nucleus_area_um2``, ``n_transcripts``, ``nucleus_id`` (the nucleus that covers most of the true one, 0 = missed);
       ``obsm["spatial"]`` centroids (x, y) in micrometres
-    - ``tables["reference"]``: types x genes mean counts; ``var`` has ``marker_of`` (planted markers) and ``nuclear_enrichment``
+    - ``tables["reference"]``: types x genes mean counts; of another assay where `reference_spread` is given; ``var`` has ``marker_of``
+      (planted markers) and ``nuclear_enrichment``
     - ``tables["nuclei_table"]``: annotates ``nuclei`` with ``obs["cell_type"]``, where `wrong_type_fraction` is given
     - ``attrs["simulation"]``: the settings
 
@@ -160,6 +165,7 @@ def simulated_tissue(
         gene_dispersion=gene_dispersion,
         nuclear_gene_fraction=nuclear_gene_fraction,
         nuclear_enrichment=nuclear_enrichment,
+        reference_spread=reference_spread,
         missed_fraction=missed_fraction,
         merged_fraction=merged_fraction,
         jitter_um=jitter_um,
@@ -211,7 +217,7 @@ def _assemble(tissue: Tissue, profiles: Profiles, parameters: TissueParameters, 
         }
     )
     reference = AnnData(
-        profiles.means * parameters.transcripts_per_cell,
+        profiles.means * tissue.reference_efficiency * parameters.transcripts_per_cell,
         obs=pd.DataFrame(index=list(profiles.type_names)),
         var=pd.DataFrame(
             {
