@@ -14,7 +14,7 @@ from sjg.access._grid import image_pixel_size_um, labels_grid
 from sjg.access._labels import read_labels_on_grid
 from sjg.access._molecules import CONTROL_PATTERN, MoleculeReport, read_molecules
 from sjg.access._table import build_table, count_matrix
-from sjg.core import Grid, InputError, Molecules
+from sjg.core import Grid, InputError, Molecules, values_at
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -96,8 +96,7 @@ def molecules_in_labels(
         control_pattern=control_pattern,
         min_genes=1,
     )
-    row, column = molecules.yx_px.astype(np.int64).T
-    return LabelledMolecules(grid, labels, source_ids, molecules, report, labels[row, column])
+    return LabelledMolecules(grid, labels, source_ids, molecules, report, values_at(labels, molecules.yx_px))
 
 
 def labels_table(counted: LabelledMolecules, *, region: str) -> AnnData:

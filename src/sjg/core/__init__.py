@@ -13,6 +13,7 @@ from sjg.core.errors import (
     ScratchError,
     SjgError,
 )
+from sjg.core.lookup import values_at
 from sjg.core.random import generator
 from sjg.core.scratch import GrowingArray, flush, release, scratch_zeros
 from sjg.core.types import CellTypes, Channels, Grid, Molecules, Segmentation
@@ -40,4 +41,5 @@ __all__ = [
     "parts",
     "release",
     "scratch_zeros",
+    "values_at",
 ]

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 #: rows looked at together
-_PART_ROWS = 1 << 21
+_PART_ROWS = 1 << 20
 
 
 def parts(n_rows: int) -> Iterator[slice]:

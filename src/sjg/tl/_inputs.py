@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from sjg import access
 from sjg._logging import logger
-from sjg.core import CellTypes, Grid, InputError, Molecules, generator
+from sjg.core import CellTypes, Grid, InputError, Molecules, generator, values_at
 from sjg.tl._missed import find_missed_nuclei, with_found_nuclei
 
 if TYPE_CHECKING:
@@ -263,17 +263,15 @@ def _read_nuclei(
 def _initial_types(sdata: SpatialData, request: Request, arrays: RunArrays) -> CellTypes:
     molecules, nuclei = arrays.molecules, arrays.nuclei
     n = int(nuclei.max())
-    pixel = np.floor(molecules.yx_px).astype(np.int64)
-    nucleus = nuclei[pixel[:, 0], pixel[:, 1]]
-    inside = nucleus > 0
-    if not inside.any():
+    nucleus = values_at(nuclei, molecules.yx_px)
+    counts = access.count_matrix(nucleus, molecules.gene, (n, len(molecules.gene_names)))
+    if counts.nnz == 0:
         if arrays.channels is not None:
             raise InputError(f"images[{arrays.image_key!r}] is empty in all nuclei; choose others with channels= or nuclei_key=.")
         raise InputError(
             f"No transcript of points[{arrays.points_key!r}] lies in a nucleus; check that image, nuclei and transcripts "
             f"are aligned in the coordinate system {arrays.coordinate_system!r}."
         )
-    counts = access.count_matrix(nucleus[inside], molecules.gene[inside], (n, len(molecules.gene_names)))
     if request.cell_type_key is not None and arrays.nuclei_key is not None and arrays.source_ids is not None:
         names, codes = access.read_nuclei_types(sdata, arrays.nuclei_key, request.cell_type_key, arrays.source_ids)
         return _given_types(names, codes, arrays.reference)

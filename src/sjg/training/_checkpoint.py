@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -189,7 +190,7 @@ class Checkpoints:
                 stream.flush()
                 os.fsync(stream.fileno())
             if target.exists():
-                os.replace(target, previous)
+                _keep(target, previous)
             os.replace(partial, target)
         except OSError as error:
             partial.unlink(missing_ok=True)
@@ -197,6 +198,17 @@ class Checkpoints:
                 f"The checkpoint could not be written to {self.directory}: {error}. Free space or choose another checkpoint_dir; "
                 "the last complete checkpoint is kept, so resume=True continues from it."
             ) from error
+
+
+def _keep(path: Path, previous: Path) -> None:
+    """Give a file a second name, so that there is never a moment without its first one."""
+    second = previous.with_suffix(".partial")
+    second.unlink(missing_ok=True)
+    try:
+        os.link(path, second)
+    except OSError:  # a file system without hard links
+        shutil.copyfile(path, second)
+    os.replace(second, previous)
 
 
 def _read(path: Path, device: torch.device) -> dict[str, Any]:

@@ -86,6 +86,7 @@ def fit_own_profiles(state: CellState, cell: NDArray[np.int32], gene: NDArray[np
     by_cell = scratch_zeros(n_molecules, np.int32)
     for rows, place in buckets.places():
         by_cell[place] = gene[rows]
+        release(by_cell, cell, gene)
     own = OwnProfiles(by_cell, buckets.starts, cell, _STRENGTHS[-1])
     score = np.zeros(len(_STRENGTHS))
     for run in _sample(n_molecules, rng):

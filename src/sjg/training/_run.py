@@ -12,7 +12,19 @@ import torch
 from lightning_fabric import Fabric
 from numpy.typing import NDArray
 
-from sjg.core import CellTypes, CheckpointError, InputError, Molecules, Segmentation, flush, generator, parts, release, scratch_zeros
+from sjg.core import (
+    CellTypes,
+    CheckpointError,
+    InputError,
+    Molecules,
+    Segmentation,
+    flush,
+    generator,
+    parts,
+    release,
+    scratch_zeros,
+    values_at,
+)
 from sjg.labels import fill_holes, keep_connected, smooth_outlines
 from sjg.training._checkpoint import Checkpoints, fingerprint
 from sjg.training._fabric import every_value
@@ -273,9 +285,9 @@ class _Passes:
 def _restrict(prediction: Prediction, labels: NDArray[np.int32], tissue: Tissue) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
     """Cell and confidence of the molecules that lie in the mask of their cell, 0 for the others."""
     cell, confidence = (scratch_zeros(a.shape, a.dtype) for a in (prediction.cell, prediction.cell_confidence))
+    mask = values_at(labels, tissue.molecules.yx_px)
     for rows in parts(len(cell)):
-        pixel = np.floor(tissue.molecules.yx_px[rows]).astype(np.int64)
-        inside = labels[pixel[:, 0], pixel[:, 1]] == prediction.cell[rows]
+        inside = mask[rows] == prediction.cell[rows]
         cell[rows] = np.where(inside, prediction.cell[rows], 0)
         confidence[rows] = np.where(inside, prediction.cell_confidence[rows], 0)
     return cell, confidence

@@ -22,6 +22,7 @@ def snapshot(trainer: Trainer, history: list[dict[str, Any]]) -> dict[str, Any]:
         "step": trainer.step,
         "stopped": trainer.stopped,
         "patch_px": trainer.patch_px,
+        "last_loss": trainer.last_loss,
         "model": trainer.model.module.state_dict(),
         "average": trainer.average,
         "optimizer": trainer.optimizer.state_dict(),
@@ -49,7 +50,7 @@ def restore(trainer: Trainer, content: dict[str, Any]) -> list[dict[str, Any]]:
     trainer.gate.restore(content["gate"])
     trainer.records = [(float(a), float(b)) for a, b in content["records"].tolist()]
     trainer.step, trainer.stopped = int(content["step"]), bool(content["stopped"])
-    trainer.patch_px = int(content["patch_px"])
+    trainer.patch_px, trainer.last_loss = int(content["patch_px"]), float(content["last_loss"])
     history: list[dict[str, Any]] = json.loads(content["history"])
     return history
 

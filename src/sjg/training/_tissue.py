@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
-from sjg.core import Molecules, parts, release, scratch_zeros
+from sjg.core import Molecules, parts, release, values_at
 from sjg.training._model import Batch
 from sjg.training._nuclei import Nuclei, measure_nuclei, nearest_candidates
 from sjg.training._parameters import Parameters
@@ -86,13 +86,8 @@ class Tissue:
         self.molecules = self._index.molecules
         n = len(molecules)
         #: (N,) nucleus of each of :attr:`molecules`, 0 = none
-        self.nucleus_of = scratch_zeros(n, np.int32)
-        n_inside = 0
-        for rows in parts(n):
-            pixel = np.floor(self.molecules.yx_px[rows]).astype(np.int64)
-            self.nucleus_of[rows] = nuclei_labels[pixel[:, 0], pixel[:, 1]]
-            n_inside += int(np.count_nonzero(self.nucleus_of[rows]))
-        n_inside = max(n_inside, 1)
+        self.nucleus_of = values_at(nuclei_labels, self.molecules.yx_px)
+        n_inside = max(sum(int(np.count_nonzero(self.nucleus_of[rows])) for rows in parts(n)), 1)
         #: molecules per pixel inside nuclei
         nuclear_area = float((np.pi * self.nuclei.radius_px**2).sum())
         self.density = n_inside / nuclear_area

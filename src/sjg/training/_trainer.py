@@ -46,7 +46,7 @@ class _Outcome:
 class Trainer:
     """Alternates steps of gradient descent with re-estimation of the cells.
 
-    The state of a run is `model`, `optimizer`, `average`, `state`, `evidence`, `dynamic`, `gate`, `records`, `patch_px`, `step` and `stopped`; nothing else changes.
+    The state of a run is `model`, `optimizer`, `average`, `state`, `evidence`, `dynamic`, `gate`, `records`, `last_loss`, `patch_px`, `step` and `stopped`; nothing else changes.
     What is random in a step comes from the seed, the number of the step and that of the patch alone, so that neither an interruption nor
     the number of processes changes it. With several processes each takes its share of the patches of a step; weights, cells and
     labels are the same in all of them after each step, `evidence` is added up at the end of a round.
@@ -86,6 +86,8 @@ class Trainer:
         if parameters.use_claims and parameters.own_profiles:
             self.own = fit_own_profiles(state, tissue.nucleus_of, tissue.molecules.gene, rng=generator(random_state, 8))
         self._judge: ClaimJudge | None = None
+        #: mean loss of the round before
+        self.last_loss = float("nan")
         #: side of a patch, which shrinks where memory runs out
         self.patch_px = parameters.patch_size_px
         self.step = 0
@@ -233,12 +235,20 @@ class Trainer:
 
     def end_round(self) -> dict[str, Any]:
         """Re-estimate the cells from the evidence of the round and start the next one; returns its summary."""
+        before = self.state.posterior.argmax(1)
         self.state = revise(self.state, self.total_evidence(), self.parameters)
+        changed = float((self.state.posterior.argmax(1) != before).float().mean())
+        loss = _mean([loss for loss, _ in self.records])
+        gain = (self.last_loss - loss) / max(abs(self.last_loss), 1e-12)
+        # NaN, the loss before the first round, is no small gain
+        self.stopped = changed < self.parameters.settled_cells and gain < self.parameters.settled_loss
+        self.last_loss = loss
         self.evidence = Evidence.empty(self.state)
         summary = {
             "epoch": self.step // self.parameters.steps_per_round,
             "step": self.step,
-            "loss": _mean([loss for loss, _ in self.records]),
+            "loss": loss,
+            "changed_types": changed,
             "fraction_assigned": _mean([assigned for _, assigned in self.records]),
             "known_pixels": self.dynamic.known_fraction,
         }

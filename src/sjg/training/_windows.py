@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sjg.core import Buckets, Molecules, parts, scratch_zeros
+from sjg.core import Buckets, Molecules, parts, release, scratch_zeros
 
 _TILE_PX = 64
 
@@ -83,6 +83,7 @@ class MoleculeIndex:
         self.place = scratch_zeros(n, np.int32 if n < 2**31 else np.int64)
         for rows, place in buckets.places():
             sorted_yx[place], sorted_gene[place], self.place[rows] = yx[rows], gene[rows], place
+            release(yx, gene, sorted_yx, sorted_gene, self.place)
         #: the molecules in the order of their tiles
         self.molecules = Molecules(sorted_yx, sorted_gene, molecules.gene_names)
 
@@ -103,4 +104,5 @@ class MoleculeIndex:
         out = scratch_zeros(values.shape, values.dtype)
         for rows in parts(len(values)):
             out[rows] = values[self.place[rows]]
+            release(out, values, self.place)
         return out
