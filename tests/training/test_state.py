@@ -7,8 +7,10 @@ import pytest
 import torch
 
 from sjg.core import generator
+from sjg.training import make_fabric
 from sjg.training._own_profiles import fit_own_profiles
 from sjg.training._parameters import Parameters
+from sjg.training._run import make_trainer
 from sjg.training._state import Evidence, initial_state, revise
 from sjg.training._tissue import Tissue
 
@@ -79,3 +81,21 @@ def test_own_profiles_leave_the_molecule_out(planted, state):
 
 def test_no_assigned_molecule_gives_no_own_profiles(planted, state):
     assert fit_own_profiles(state, np.zeros_like(planted.true_cell), planted.molecules.gene, rng=generator(0)) is None
+
+
+def test_training_ends_when_types_and_loss_have_settled(planted):
+    def trained(**changes):
+        losses = iter([3.0, 2.0, 1.97, 1.96])
+        parameters = Parameters(n_rounds=4, steps_per_round=2, channels=(4, 6), points_per_patch=200, **changes)
+        tissue = Tissue(planted.molecules, planted.nuclei, parameters)
+        trainer = make_trainer(tissue, planted.types, parameters, make_fabric("cpu"), 0)
+        while not trainer.finished:
+            loss = next(losses)
+            trainer.records = [(loss, 0.9)] * 2
+            trainer.step += 2
+            trainer.evidence = _true_evidence(trainer.state, planted)
+            trainer.end_round()
+        return trainer
+
+    assert trained().step == 6  # 3.0 to 2.0 is not settled, 2.0 to 1.97 is
+    assert trained(settled_cells=0.0).step == 8

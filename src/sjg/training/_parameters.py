@@ -18,7 +18,7 @@ class Parameters(Knobs):
         Rounds of self-training; types, profiles and densities are re-estimated between them.
     settled_cells, settled_loss
         Training stops early, after the second round at the soonest, when in a round fewer than this fraction of the cells changed their
-        type and the loss fell by less than this fraction; 0 never stops early.
+        type and the loss fell by less than this many nats; 0 never stops early.
     steps_per_round
         Steps of gradient descent in a round.
     patches_per_step
@@ -86,7 +86,7 @@ class Parameters(Knobs):
 
     n_rounds: int = 2
     settled_cells: float = 0.01
-    settled_loss: float = 0.02
+    settled_loss: float = 0.05
     steps_per_round: int = 100
     patches_per_step: int = 1
     patch_size_px: int = 192

@@ -239,9 +239,8 @@ class Trainer:
         self.state = revise(self.state, self.total_evidence(), self.parameters)
         changed = float((self.state.posterior.argmax(1) != before).float().mean())
         loss = _mean([loss for loss, _ in self.records])
-        gain = (self.last_loss - loss) / max(abs(self.last_loss), 1e-12)
         # NaN, the loss before the first round, is no small gain
-        self.stopped = changed < self.parameters.settled_cells and gain < self.parameters.settled_loss
+        self.stopped = changed < self.parameters.settled_cells and self.last_loss - loss < self.parameters.settled_loss
         self.last_loss = loss
         self.evidence = Evidence.empty(self.state)
         summary = {
