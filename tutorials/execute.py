@@ -20,7 +20,7 @@ from nbclient import NotebookClient
 from PIL import Image
 
 HERE = Path(__file__).parent
-WIDTH_PX = 900
+WIDTH_PX = 800
 #: a notebook names the folders below SJG_DATA_DIR that it reads in ``metadata.sjg.data``
 DATA = os.environ.get("SJG_DATA_DIR", "")
 
@@ -53,7 +53,7 @@ def tidy(output: nbformat.NotebookNode) -> nbformat.NotebookNode:
             picture = picture.resize((WIDTH_PX, round(picture.height * WIDTH_PX / picture.width)), Image.Resampling.LANCZOS)
         buffer = io.BytesIO()
         # full chroma: outlines of a pixel keep their colour
-        picture.save(buffer, "JPEG", quality=85, subsampling=0, optimize=True)
+        picture.save(buffer, "JPEG", quality=74, subsampling=0, optimize=True)
         data["image/jpeg"] = base64.b64encode(buffer.getvalue()).decode("ascii")
         output.metadata.pop("image/png", None)
     return output
