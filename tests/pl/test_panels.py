@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from spatialdata.models import TableModel
 
 import sjg
 from sjg.core import InputError, MissingElementError
@@ -37,6 +38,16 @@ class TestComparison:
         neuron = to_rgb(type_colors(["absent", "glia", "neuron", "rare"])["neuron"])
         assert not (np.abs(cell - neuron).max(axis=2) < 1e-3).any()
         assert png(figure)
+
+    def test_labels_whose_table_has_no_types_are_gray(self, sdata):
+        sdata.labels["mine"] = sdata.labels["sjg_cells"]
+        table = sdata.tables["sjg_table"].copy()
+        table.obs = table.obs[["cell_id"]].assign(region=pd.Categorical(["mine"] * 4))
+        del table.uns["spatialdata_attrs"]
+        sdata.tables["mine_table"] = TableModel.parse(table, region="mine", region_key="region", instance_key="cell_id")
+        figure = sjg.pl.comparison(sdata, ["mine", "sjg_cells"], show=False)
+        painted = np.asarray(figure.axes[0].images[0].get_array())
+        assert np.ptp(painted, axis=2).max() < 1e-6
 
     def test_metrics_table(self, sdata):
         scores = {

@@ -136,7 +136,7 @@ def comparison(
             nuclei_key=nuclei_key,
             truth_key=truth_key if key != truth_key else None,
             # ids in the colours of types would be taken for types
-            color=OTHER_COLOR if colors and annotation_of(sdata, key) is None else color,
+            color=OTHER_COLOR if colors and not _has_column(sdata, key, color) else color,
             crop=view.crop,
             coordinate_system=coordinate_system,
             palette=palette,
@@ -157,6 +157,11 @@ def comparison(
     add_legend(last_in_first_row, handles, (color or "").replace("_", " ") if entries else "", height_in)
     finish(figure, save=save, show=show, own=ax is None)
     return figure
+
+
+def _has_column(sdata: SpatialData, key: str, color: str | None) -> bool:
+    annotation = annotation_of(sdata, key)
+    return annotation is not None and color in annotation.obs
 
 
 def metrics_frame(metrics: pd.DataFrame | Mapping[str, pd.DataFrame], titles: Mapping[str, str]) -> pd.DataFrame:
