@@ -169,7 +169,7 @@ def main() -> None:
                 continue
             seconds = cpu_seconds() - before
             rows.add({"section": section, "method": name, **judge(sdata, labels, cell, reference), "cpu_seconds": seconds})
-            print(section, name, rows.read()[-1], flush=True)
+            print(section, name, flush=True)
 
 
 if __name__ == "__main__":

@@ -39,6 +39,10 @@ def reliability(confidence: ArrayLike, correct: ArrayLike, *, n_bins: int = 10) 
     InputError
         Lengths differ, a confidence lies outside [0, 1], `correct` is not bool, or there is no bin.
 
+    References
+    ----------
+    The reliability diagram of DeGroot and Fienberg (1983), Journal of the Royal Statistical Society D 32:12.
+
     Examples
     --------
     >>> reliability([0.25, 0.5, 0.75, 1.0], [True, False, True, True], n_bins=2)

@@ -54,6 +54,10 @@ def matched_instances(truth: ArrayLike, labels: ArrayLike, *, iou: float = 0.5) 
     InputError
         Shapes differ, ids are no non-negative integers, or `iou` lies outside [0, 1].
 
+    References
+    ----------
+    Linear assignment: Kuhn (1955), Naval Research Logistics Quarterly 2:83.
+
     Examples
     --------
     >>> import numpy as np

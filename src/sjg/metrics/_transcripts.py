@@ -126,6 +126,10 @@ def transcript_jaccard(true_cell: ArrayLike, cell: ArrayLike, *, matching: CellM
     InputError
         Lengths differ, ids are no non-negative integers, or `matching` is unknown.
 
+    References
+    ----------
+    The gene IoU of SegJointGene (Jaccard index of the transcripts of matched cells), with missed cells counted.
+
     Examples
     --------
     Cell 1 has 2 of 3 in common with 7, cell 2 has 1 of 2 in common with 8, cell 3 was missed.
