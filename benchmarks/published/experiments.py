@@ -42,6 +42,9 @@ GATES = {
         "attribution_interval": 60,
         "attribution_draws": 1,
     },
+    # the gate of the second code base, and a gate that waits until the network is trained: 20 epochs are few steps on tissue this small
+    "CID, top 10 %": {"attribution": "closed_form", "attribution_gate": "top_fraction"},
+    "CID from epoch 100": {"attribution": "closed_form", "attribution_epoch": 100},
     "gradient": {"attribution": "gradient"},
     "none": {"attribution": "none"},
 }

@@ -32,7 +32,16 @@ CA1_COLUMNS = {
     "assigned": "fraction_assigned",
     **{k: v for k, v in COLUMNS.items() if v[:3] in ("cov", "cal")},
 }
-ORDER = ("nuclei", "nuclei, best expansion", "published, none", "published, gradient", "published, CID", "published, CID by descent, 2x2")
+ORDER = (
+    "nuclei",
+    "nuclei, best expansion",
+    "published, none",
+    "published, gradient",
+    "published, CID",
+    "published, CID, top 10 %",
+    "published, CID from epoch 100",
+    "published, CID by descent, 2x2",
+)
 
 
 def rank(method: str) -> int:
@@ -62,7 +71,8 @@ def summary(values: list[float]) -> str:
 def figure(records: list[dict], path: Path) -> None:
     simulated = [r for r in records if r["data"] == "simulated"]
     colours = {"nuclei, best expansion": "0.6", "published, none": "#1f77b4", "published, CID": "#d62728", "published, gradient": "#ff7f0e",
-               "published, CID by descent, 2x2": "#9467bd"}  # fmt: skip
+               "published, CID by descent, 2x2": "#9467bd", "published, CID, top 10 %": "#e377c2", "published, CID from epoch 100": "#8c564b",
+               "sjg fast": "#2ca02c", "sjg default": "#17becf"}  # fmt: skip
     fig, axes = plt.subplots(1, 4, figsize=(15, 3.6), layout="constrained")
     full = [r for r in simulated if r["gene_fraction"] == 1 and r["resolution_um"] == 0.5]
     methods = sorted({r["method"] for r in full}, key=lambda m: (rank(m), m))
@@ -72,7 +82,7 @@ def figure(records: list[dict], path: Path) -> None:
     axes[0].set_yticks(np.arange(len(methods)) + 0.27, methods, fontsize=7)
     axes[0].invert_yaxis()
     axes[0].set(xlim=(0, 1), title="all genes, 0.5 um")
-    axes[0].legend(fontsize=7, loc="lower right")
+    axes[0].legend(fontsize=7, loc="upper right")
     for axis, key, values, title in (
         (axes[1], "gene_fraction", (0.25, 0.5, 1.0), "fraction of genes"),
         (axes[2], "resolution_um", (1.0, 0.5), "pixel (um)"),
@@ -87,7 +97,7 @@ def figure(records: list[dict], path: Path) -> None:
             if len(points) > 1:
                 axis.plot(*zip(*points, strict=True), "o-", label=method, color=colours.get(method))
         axis.set(xlabel=title, ylabel="mean IoU over true cells", ylim=(0, 1))
-        axis.legend(fontsize=7)
+        axis.legend(fontsize=7, loc="lower left" if key == "gene_fraction" else "lower right")
     for r in full:
         if r["curve"] and r["method"].startswith("published") and r["seed"] == full[0]["seed"]:
             curve = r["curve"]["fraction_assigned"]

@@ -98,12 +98,13 @@ def test_the_object_survives_the_store_and_attributes_again(run, tmp_path):
 
 
 def test_nuclei_are_found_in_the_nuclear_channel():
+    few = {**QUICK, "parameters": {"steps_per_round": 3, "n_importance_patches": 1}}
     sdata = codex(with_nuclei=False)
-    sjg.tl.segment(sdata, **QUICK)
+    sjg.tl.segment(sdata, **few)
     assert len(sdata["sjg_table"]) == 16
     assert "DAPI" not in sdata["sjg_table"].var_names
     sdata = codex(with_nuclei=False)
-    sjg.tl.segment(sdata, channel="membrane", **QUICK | {"key_added": "odd"})
+    sjg.tl.segment(sdata, channel="membrane", key_added="odd", **few)
     assert list(sdata["odd_table"].var_names) == ["DAPI", "CD3", "CD20", "empty"]
 
 
@@ -141,7 +142,7 @@ def test_points_go_first_and_channels_can_be_asked_for():
             lambda s: s.images.__setitem__("codex", Image2DModel.parse(np.asarray(s["codex"].data)[:1], dims=("c", "y", "x"))),
             {},
             InputError,
-            "no points",
+            "without points",
         ),
         (
             lambda s: s.images.__setitem__(

@@ -139,9 +139,9 @@ def choose_channels(
         found = [index for index, name in enumerate(names) if not _STAIN.match(name)]
     if len(found) < 2:
         raise InputError(
-            f"The object has no points, and images[{image_key!r}] has {len(found)} channels to take in place of genes ({_listed(names)} "
-            "without the nuclear stain); at least 2 are needed: add the transcripts with PointsModel.parse(...), or choose another image_key="
-            " or channels=."
+            f"images[{image_key!r}] has {len(found)} channels to take in place of genes ({_listed(names)} without the nuclear stain), and at "
+            "least 2 are needed. An object without points is segmented by channels: add the transcripts with PointsModel.parse(...), or choose "
+            "another image_key= or channels=."
         )
     return found
 
