@@ -160,7 +160,7 @@ def test_importance_prefers_the_gene_that_lives_in_the_type() -> None:
     gene = torch.tensor([0] * 50 + [1] * 100)
     weight = (torch.arange(150) < 100).float()[None]
     importance.add(torch.ones(1, 150), gene=gene, weight=weight)
-    alone, specific = importance.result(specificity=0)[:, 0], importance.result()[:, 0]
+    alone, specific = importance.result(specificity=0)[:, 0], importance.result(specificity=1)[:, 0]
     torch.testing.assert_close(alone[0], alone[1])
     torch.testing.assert_close(specific[0] - specific[1], torch.tensor((50 + 2 / 3) / 51 / ((50 + 2 / 3) / 101)).log())
     with pytest.raises(InputError, match="specificity"):
