@@ -42,8 +42,8 @@ def scratch_zeros(shape: int | tuple[int, ...], dtype: DTypeLike, *, path: Path 
     Examples
     --------
     >>> from sjg.core.scratch import scratch_zeros
-    >>> scratch_zeros((2, 3), "int32").sum()
-    np.int32(0)
+    >>> int(scratch_zeros((2, 3), "int32").sum())
+    0
     """
     dtype = np.dtype(dtype)
     shape = (shape,) if isinstance(shape, int) else tuple(shape)
