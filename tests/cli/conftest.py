@@ -52,6 +52,7 @@ def quick_segment(monkeypatch: pytest.MonkeyPatch) -> list[dict]:
         random_state=0,
         max_epochs=None,
         checkpoint_dir=None,
+        checkpoint_interval=None,
         resume=False,
         overwrite=False,
         progress=True,

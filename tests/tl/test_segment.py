@@ -156,6 +156,7 @@ def test_nuclei_ids_with_gaps_and_shapes(tissue):
         (lambda s: None, {"assignment": "nearest"}, InputError, "posterior"),
         (lambda s: None, {"random_state": -1}, InputError, "random_state"),
         (lambda s: None, {"resume": True}, InputError, "checkpoint_dir"),
+        (lambda s: None, {"checkpoint_interval": 0}, InputError, "checkpoint_interval=0"),
         (lambda s: None, {"reference": "nope"}, MissingElementError, "truth"),
         (lambda s: None, {"reference": pd.DataFrame(np.ones((3, 2)), index=["a", "b", "c"])}, InputError, "share 0 genes"),
         (lambda s: None, {"device": "tpu"}, DeviceError, "cpu"),
