@@ -148,7 +148,11 @@ def main() -> None:
         def run_sjg(preset: str, sdata: SpatialData = sdata, given: Any = given) -> tuple[np.ndarray, np.ndarray]:
             reference = None if given is None else "reference"
             sjg.tl.segment(sdata, "dapi", nuclei_key="nuclei", reference=reference, preset=preset, overwrite=True, progress=False)
-            return np.asarray(sdata["sjg_cells"]), sdata["transcripts"]["sjg_cell_id"].compute().to_numpy()
+            labels, height = np.asarray(sdata["sjg_cells"]), sdata["dapi"].shape[1]
+            # the working pixels may be several of the image's
+            factor = -(-height // labels.shape[0])
+            labels = labels.repeat(factor, 0).repeat(factor, 1)[:height, : sdata["dapi"].shape[2]]
+            return labels, sdata["transcripts"]["sjg_cell_id"].compute().to_numpy()
 
         methods: dict[str, Any] = {"nuclei": lambda nuclei=nuclei: (nuclei, None)}
         for distance in EXPANSIONS_PX:
