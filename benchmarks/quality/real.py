@@ -62,7 +62,7 @@ def merscope(folder: Path) -> tuple[SpatialData, dict[str, np.ndarray]]:
         if window is not None:
             depth = ndimage.distance_transform_edt(np.pad(cells[window] == i, 1))[1:-1, 1:-1]
             area = int((cells[window] == i).sum())
-            middle[window][(depth > 0) & (depth >= np.sort(depth, axis=None)[::-1][max(area // 5, 1)])] = i
+            middle[window][(depth > 0) & (depth >= np.sort(depth, axis=None)[::-1][min(max(area // 5, 1), depth.size - 1)])] = i
     frame = pd.DataFrame({"x": molecules.yx_px[:, 1], "y": molecules.yx_px[:, 0], "gene": np.array(molecules.gene_names)[molecules.gene]})
     return assemble(np.asarray(image)[None], middle, frame, None), {"Vizgen": cells}
 
