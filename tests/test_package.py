@@ -61,7 +61,7 @@ def test_import_is_fast_and_loads_nothing_heavy() -> None:
 
 
 def test_every_namespace_is_an_attribute() -> None:
-    modules = {*NAMESPACES, "core", "training"}
+    modules = {*NAMESPACES, "core", "imaging", "training"}
     assert modules | {"print_versions", "settings"} == set(sjg.__all__)
     assert all(inspect.ismodule(getattr(sjg, name)) for name in modules)
 

@@ -16,7 +16,15 @@ _SETTINGS = "settings"
 
 
 def save_claim_net(net: ClaimNet, path: Path) -> None:
-    """Write a network as a compressed ``.npz`` of plain arrays."""
+    """Write a network as a compressed ``.npz`` of plain arrays.
+
+    Parameters
+    ----------
+    net
+        Trained network.
+    path
+        Where to; read back by :func:`load_claim_net`.
+    """
     arrays = {name: value.detach().cpu().numpy() for name, value in net.state_dict().items()}
     arrays[_SETTINGS] = np.array([net.n_inputs, *net.channels])
     np.savez_compressed(path, allow_pickle=False, **arrays)

@@ -21,6 +21,7 @@ from sjg.training._likelihood import expected_count, molecule_rates
 from sjg.training._model import Batch, CompetitionModel
 from sjg.training._own_profiles import OwnProfiles, fit_own_profiles
 from sjg.training._parameters import Parameters
+from sjg.training._patches import inside_of, patch_starts
 from sjg.training._plan import is_out_of_memory, smaller
 from sjg.training._state import CellState, Evidence, revise
 from sjg.training._tissue import Points, Tissue
@@ -93,7 +94,7 @@ class Trainer:
         self.step = 0
         #: whether training has converged before its last step
         self.stopped = False
-        self.starts = _patch_starts(tissue, parameters)
+        self.starts = patch_starts(tissue, parameters)
 
     @property
     def n_steps(self) -> int:
@@ -161,7 +162,7 @@ class Trainer:
         window = self._draw_window(rng)
         halo = window.grown(self.parameters.halo_px)
         near = tissue.molecules_in(halo)
-        inside = near[_inside(tissue.molecules.yx_px[near], window)]
+        inside = near[inside_of(tissue.molecules.yx_px[near], window)]
         pixels = self._draw_pixels(window, rng)
         points, molecules = tissue.points(pixels + 0.5, halo), tissue.points(tissue.molecules.yx_px[inside], halo)
         source, place = self.judge(halo, inside, molecules, points)
@@ -199,7 +200,7 @@ class Trainer:
         target = near[~shown] if parameters.held_out else near
         target_fraction = 1 - fraction if parameters.held_out else 1.0
         yx = tissue.molecules.yx_px[target]
-        target = target[_inside(yx, window)]
+        target = target[inside_of(yx, window)]
         n_targets = len(target)
         pixels = self._draw_pixels(window, rng)
         points = tissue.points(np.concatenate([tissue.molecules.yx_px[target], pixels + 0.5]), halo)
@@ -296,7 +297,7 @@ class Trainer:
 
     def _gather_exposure(self, window: Window, fraction: float) -> None:
         centre = self.tissue.nuclei.centre_px
-        inside = np.flatnonzero(_inside(centre, window))
+        inside = np.flatnonzero(inside_of(centre, window))
         self.evidence.exposure[torch.as_tensor(inside, device=self.evidence.exposure.device)] += fraction
 
     def _confident(self, pixels: NDArray[np.int64], points: Points, log_weight: Tensor) -> NDArray[np.int32]:
@@ -336,17 +337,3 @@ def _mean(values: list[float]) -> float:
     """Mean of the values that are numbers; NaN where none is."""
     known = [v for v in values if not math.isnan(v)]
     return sum(known) / len(known) if known else float("nan")
-
-
-def _patch_starts(tissue: Tissue, parameters: Parameters) -> NDArray[np.int64]:
-    """Corners of a regular grid of patches that hold nuclei."""
-    side = parameters.patch_size_px
-    height, width = tissue.shape
-    cell = (tissue.nuclei.centre_px // side).astype(np.int64)
-    corners = np.unique(cell, axis=0) * side
-    return np.minimum(corners, np.maximum(np.array([height - side, width - side]), 0))
-
-
-def _inside(yx: NDArray, window: Window) -> NDArray[np.bool_]:
-    y, x = yx[:, 0] - window.y0, yx[:, 1] - window.x0
-    return (y >= 0) & (y < window.height) & (x >= 0) & (x < window.width)
