@@ -14,7 +14,14 @@ from sjg.training._tissue import Tissue
 from sjg.training._trainer import UNKNOWN
 
 QUICK = Parameters(
-    n_rounds=3, steps_per_round=10, patch_size_px=64, channels=(4, 8), n_folds=2, n_importance_patches=1, points_per_patch=500
+    n_rounds=3,
+    steps_per_round=10,
+    settled_cells=0.0,
+    patch_size_px=64,
+    channels=(4, 8),
+    n_folds=2,
+    n_importance_patches=1,
+    points_per_patch=500,
 )
 
 
