@@ -36,7 +36,7 @@ _RADIUS = 0.8
 _SPACING = 0.8
 
 
-#: at 10 % missed nuclei five of six found ones are real; where none is missed, less than one cell in a hundred is made up
+#: at 10 % missed nuclei 78 to 94 % of the found ones are real; where none is missed, 0.1 to 2.3 cells in a hundred are made up (most in sparse tissue)
 MIN_SCORE = 3.4
 
 
