@@ -33,21 +33,21 @@ def random_parameters(rng: np.random.Generator) -> TissueParameters:
     return TissueParameters(
         size_um=(SIZE_UM, SIZE_UM),
         transcripts_per_cell=log_uniform(4, 400),
-        noise_fraction=float(rng.uniform(0.01, 0.25)),
+        noise_fraction=float(rng.uniform(0.01, 0.35)),
         patchy_noise_fraction=float(rng.choice([0, 0.5, rng.random()])),
         diffusion_um=float(rng.choice([0.3, 0.5, 0.5, 1.0, 1.5, 2.0])),
         cell_diameter_um=float(rng.uniform(8.5, 15)),
         cell_size_spread=float(rng.uniform(0.05, 0.35)),
         coverage=float(rng.choice(coverages, p=[0.2, 0.2, 0.25, 0.25, 0.1])),
-        nucleus_fraction=float(rng.uniform(0.15, 0.55)),
+        nucleus_fraction=float(rng.uniform(0.15, 0.75)),
         nucleus_size_spread=float(rng.uniform(0.02, 0.35)),
         type_mixing=float(rng.choice([0.5, 1, 2, 4])),
-        size_dispersion=float(rng.choice([0.0, 0.05, 0.15, 0.3])),
-        gene_dispersion=float(rng.choice([0, 0.1, 0.3, 0.6])),
+        size_dispersion=float(rng.choice([0.0, 0.05, 0.15, 0.3, 0.6, 1.0])),
+        gene_dispersion=float(rng.choice([0, 0.1, 0.3, 0.6, 1.0])),
         nuclear_gene_fraction=float(rng.choice([0, 0.2, 0.4, 1.0, 1.0])),
         nuclear_enrichment=log_uniform(0.35, 5),
-        missed_fraction=float(rng.choice([0, 0, 0, 0.05])),
-        jitter_um=float(rng.choice([0, 0, 0, 0.4])),
+        missed_fraction=float(rng.choice([0, 0, 0, 0.05, 0.15])),
+        jitter_um=float(rng.choice([0, 0, 0, 0.4, 0.8])),
         irregularity=float(rng.choice([0.0, 0.5, 1.0, 1.0, 1.5])),
         warping=float(rng.uniform(0, 1.3)),
         gap_roughness=float(rng.uniform(0.2, 1.5)),
@@ -72,7 +72,7 @@ def random_tissue(seed: int, reference: pd.DataFrame | None) -> tuple[Tissue, di
     tissue = simulate(seed, profiles, random_parameters(rng))
     means = profiles.means
     if rng.random() < 0.4:  # a reference of another assay: every gene with an efficiency of its own
-        means = means * np.exp(rng.uniform(0, 0.6) * rng.standard_normal(means.shape[1]))
+        means = means * np.exp(rng.uniform(0, 0.9) * rng.standard_normal(means.shape[1]))
     molecules = tissue.transcripts
     return tissue, {
         "cells": tissue.cells,
