@@ -39,7 +39,7 @@ def test_labels_of_another_frame(make_sdata):
 
 def test_area_without_a_pixel_size(make_sdata):
     sdata = make_sdata()
-    for key in ("nuclei", "transcripts"):
+    for key in ("dapi", "nuclei", "transcripts"):
         sdata[key].attrs["transform"] = {"global": Scale([1.0, 1.0], axes=("x", "y"))}
     counted = molecules_in_labels(sdata, "nuclei", "transcripts")
     assert labels_table(counted, region="nuclei").obs["area_px2"].tolist() == [144.0] * 4

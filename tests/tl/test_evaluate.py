@@ -7,12 +7,13 @@ from anndata import AnnData
 from scipy.sparse import csr_matrix
 from skimage.transform import rescale
 from spatialdata import SpatialData
-from spatialdata.models import Labels2DModel, PointsModel, TableModel
+from spatialdata.models import Image2DModel, Labels2DModel, PointsModel, TableModel
 from spatialdata.transformations import Scale
 
+import sjg
 from sjg import metrics
 from sjg.core import InputError, MissingElementError
-from sjg.tl import evaluate
+from sjg.tl import aggregate, evaluate
 
 PIXEL_UM = 0.5
 N_TYPES, N_GENES = 2, 8
@@ -285,3 +286,30 @@ def test_real_section_with_class_means(data_dir):
     assert found["median_transcripts_per_cell"] == 7
     assert 0.9 < found["negative_marker_purity"] < 1
     assert 0 < found["coexpression_rate"] < 0.2
+
+
+def test_areas_of_a_run_are_those_of_its_table():
+    """Image and transcripts in pixels, the size given, and a working grid that is coarser than the image."""
+    source = sjg.datasets.simulated_tissue(size_um=(64, 64), pixel_size_um=0.325, n_cell_types=2, n_genes=20)
+    frame = source["transcripts"].compute()
+    frame[["x", "y"]] /= 0.325
+    sdata = SpatialData(
+        images={"dapi": Image2DModel.parse(source["dapi"].to_numpy(), dims=("c", "y", "x"))},
+        labels={"nuclei": Labels2DModel.parse(source["nuclei"].to_numpy(), dims=("y", "x"))},
+        points={"transcripts": PointsModel.parse(frame.reset_index(drop=True), feature_key="gene")},
+    )
+    quick = {"preset": "fast", "max_epochs": 1, "parameters": {"steps_per_round": 1, "n_importance_patches": 1}, "progress": False}
+    sjg.tl.segment(sdata, reference=source["reference"], pixel_size_um=0.325, **quick)
+    table = sdata["sjg_table"]
+    area = table.obs["area_um2"].median()
+    assert table.uns["sjg"]["grid"]["pixel_size_um"] == pytest.approx(0.5)
+    nuclei_um2 = np.median(np.bincount(source["nuclei"].to_numpy().ravel())[1:]) * 0.325**2
+    assert nuclei_um2 < area < 400
+    for given in (None, 0.325):
+        assert as_dict(evaluate(sdata, "sjg_cells", pixel_size_um=given))["median_area_um2"] == pytest.approx(area)
+    assert as_dict(evaluate(sdata, "nuclei", pixel_size_um=0.325))["median_area_um2"] == pytest.approx(nuclei_um2)
+    assert "median_area_px2" in as_dict(evaluate(sdata, "nuclei"))
+    aggregate(sdata, "sjg_cells", key_added="counts")
+    np.testing.assert_allclose(sdata["counts"].obs["area_um2"], table.obs["area_um2"])
+    del sdata.points["transcripts"]
+    assert as_dict(evaluate(sdata, "sjg_cells"))["median_area_um2"] == pytest.approx(area)

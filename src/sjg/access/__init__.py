@@ -9,7 +9,7 @@ from sjg.access._counting import LabelledMolecules, labels_table, molecules_in_l
 from sjg.access._frames import affine_matrix, apply_affine, choose_coordinate_system, grid_extent
 from sjg.access._genes import with_genes
 from sjg.access._geometry import areas_and_centroids, outlines
-from sjg.access._grid import image_pixel_size_um, labels_grid, nucleus_diameter_px, working_grid
+from sjg.access._grid import labels_grid, nucleus_diameter_px, working_grid
 from sjg.access._image import read_image
 from sjg.access._intensity import instance_table, mean_intensity
 from sjg.access._label_pairs import labels_like, read_label_pair
@@ -18,6 +18,7 @@ from sjg.access._maps import write_maps
 from sjg.access._molecules import CONTROL_PATTERN, MoleculeReport, read_molecules
 from sjg.access._nuclei import rasterize_shapes, read_nuclei
 from sjg.access._patches import INFORMATIVE_COLUMN, patches_element, read_patches
+from sjg.access._pixel_size import image_pixel_size_um, labels_pixel_size_um, only_pixel_size_um, units_per_pixel
 from sjg.access._plain import history_columns, plain
 from sjg.access._planes import (
     channel_names,
@@ -26,7 +27,6 @@ from sjg.access._planes import (
     image_grid,
     image_shape,
     length_px,
-    only_pixel_size_um,
     read_box,
 )
 from sjg.access._points import molecule_column, with_columns
@@ -89,6 +89,7 @@ __all__ = [
     "labels_element",
     "labels_grid",
     "labels_like",
+    "labels_pixel_size_um",
     "labels_table",
     "length_px",
     "mean_intensity",
@@ -114,6 +115,7 @@ __all__ = [
     "read_nuclei_types",
     "read_patches",
     "segmentation_table",
+    "units_per_pixel",
     "with_columns",
     "with_genes",
     "working_grid",

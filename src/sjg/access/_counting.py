@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from sjg.access._frames import apply_affine
 from sjg.access._geometry import areas_and_centroids
-from sjg.access._grid import image_pixel_size_um, labels_grid
+from sjg.access._grid import labels_grid
 from sjg.access._labels import read_labels_on_grid
 from sjg.access._molecules import CONTROL_PATTERN, MoleculeReport, read_molecules
+from sjg.access._pixel_size import labels_pixel_size_um
 from sjg.access._table import build_table, count_matrix
 from sjg.core import Grid, InputError, Molecules, values_at
 
@@ -73,16 +74,15 @@ def molecules_in_labels(
     feature_key, min_qv, control_pattern
         See :func:`read_molecules`.
     pixel_size_um
-        Side of a pixel of the labels; None to deduce it as :func:`image_pixel_size_um` does.
+        Side of a full-resolution pixel of the image; None to deduce it. See :func:`labels_pixel_size_um`.
 
     Raises
     ------
     InputError
         Labels or points cannot be read, do not overlap, or there is no label.
     """
-    if pixel_size_um is None:
-        pixel_size_um = image_pixel_size_um(sdata, labels_key, points_key, coordinate_system=coordinate_system)
-    grid = labels_grid(sdata, labels_key, coordinate_system=coordinate_system, pixel_size_um=pixel_size_um)
+    size = labels_pixel_size_um(sdata, labels_key, points_key, coordinate_system=coordinate_system, pixel_size_um=pixel_size_um)
+    grid = labels_grid(sdata, labels_key, coordinate_system=coordinate_system, pixel_size_um=size)
     labels, source_ids = read_labels_on_grid(sdata, labels_key, grid, coordinate_system=coordinate_system)
     if source_ids.size == 0:
         raise InputError(f"labels[{labels_key!r}] has no label, only background; choose other labels.")

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from sjg._logging import logger
 from sjg.access._frames import affine_matrix
+from sjg.access._pixel_size import image_pixel_size_um
 from sjg.access._raster import iter_blocks, raster_levels
 from sjg.core import Grid, InputError
 
@@ -21,63 +21,8 @@ if TYPE_CHECKING:
 DEFAULT_RESOLUTION_UM = 0.5
 #: nuclei stay at least this wide where no physical size is known
 MIN_NUCLEUS_PX = 10.0
-#: pixel sizes of microscopes that resolve cells; anything else is no length in micrometres
-_PLAUSIBLE_PIXEL_UM = (0.02, 2.5)
-#: equivalent diameters of nuclei
-_PLAUSIBLE_NUCLEUS_UM = (2.0, 30.0)
-#: the frames of image and points count as the same within this relative difference of scale
-_SAME_SCALE = 0.01
 #: a down-scale factor this close (relatively) to an integer becomes that integer, so that pixels stay whole
 _SNAP = 0.02
-
-
-def image_pixel_size_um(
-    sdata: SpatialData,
-    image_key: str,
-    points_key: str | None,
-    *,
-    coordinate_system: str = "global",
-    nucleus_diameter_px: float | None = None,
-) -> float | None:
-    """Side of a pixel of the image in micrometres, deduced from the frame of the transcripts; None where it is not known.
-
-    SpatialData has no units. Platforms, however, give transcripts in micrometres: where the transformations of image and
-    transcripts to `coordinate_system` say that one pixel of the image is ``s`` units of the transcripts' own frame,
-
-    - ``s`` within 1 % of 1: both are in pixels, so nothing is known -> None;
-    - ``s`` in 0.02 to 2.5: the transcripts are taken to be in micrometres and the pixel to be ``s`` um -> ``s``
-      (Xenium: points carry Scale(1 / 0.2125) and the image Identity; MERSCOPE: points carry an affine; a scaled image with
-      transcripts under Identity gives the same);
-    - any other ``s``, or an ``s`` at which nuclei would not be 2 to 30 um across -> None.
-
-    Parameters
-    ----------
-    sdata
-        The object.
-    image_key, points_key
-        The elements; without points nothing is known.
-    coordinate_system
-        Where both are brought together.
-    nucleus_diameter_px
-        Median equivalent diameter of the nuclei in pixels of the image, to check the deduction.
-
-    Raises
-    ------
-    InputError
-        An element has no invertible affine transformation to `coordinate_system`.
-    """
-    if points_key is None:
-        return None
-    to_points = np.linalg.inv(affine_matrix(sdata, points_key, coordinate_system)) @ affine_matrix(sdata, image_key, coordinate_system)
-    size = float(np.sqrt(abs(np.linalg.det(to_points[:2, :2]))))
-    if abs(size - 1) <= _SAME_SCALE or not _PLAUSIBLE_PIXEL_UM[0] <= size <= _PLAUSIBLE_PIXEL_UM[1]:
-        logger.info("no physical pixel size known: a pixel of images[%r] is %.4g units of points[%r]", image_key, size, points_key)
-        return None
-    if nucleus_diameter_px is not None and not _PLAUSIBLE_NUCLEUS_UM[0] <= nucleus_diameter_px * size <= _PLAUSIBLE_NUCLEUS_UM[1]:
-        logger.info("pixel size %.4g um rejected: nuclei would be %.3g um across", size, nucleus_diameter_px * size)
-        return None
-    logger.info("pixel size of images[%r]: %.4g um, from the frame of points[%r]", image_key, size, points_key)
-    return size
 
 
 def working_grid(

@@ -12,7 +12,7 @@ from spatialdata.models import get_channel_names
 
 from sjg.access._choose import choose_channel
 from sjg.access._frames import affine_matrix
-from sjg.access._grid import image_pixel_size_um
+from sjg.access._pixel_size import only_pixel_size_um
 from sjg.access._raster import raster_levels
 from sjg.core import Grid, InputError
 
@@ -61,12 +61,6 @@ def read_box(planes: Sequence[da.Array], box: Box) -> NDArray[Any]:
     """(channel, y, x) pixels of a box; only the chunks that it touches are read, each once."""
     stacked: NDArray[Any] = da.stack([plane[box.slices] for plane in planes]).compute(scheduler="single-threaded")
     return stacked
-
-
-def only_pixel_size_um(sdata: SpatialData, image_key: str, *, coordinate_system: str = "global") -> float | None:
-    """:func:`image_pixel_size_um` with the only points; None where there are none or several."""
-    points_key = next(iter(sdata.points)) if len(sdata.points) == 1 else None
-    return image_pixel_size_um(sdata, image_key, points_key, coordinate_system=coordinate_system)
 
 
 def length_px(

@@ -137,7 +137,7 @@ def attribution_map(
             figure.colorbar(drawn, ax=panel, shrink=0.8).ax.tick_params(labelsize=7)
     if scale_bar:
         record = {} if labels_key is None else run_record(sdata, labels_key)
-        um = micrometres_per_unit(sdata, image_key, coordinate_system, pixel_size_um=None, record=record)
+        um = micrometres_per_unit(sdata, labels_key, coordinate_system, pixel_size_um=None, record=record)
         add_scale_bar(axes[-1], view.crop[1] - view.crop[0], um, unit_name(sdata, image_key, coordinate_system))
     if common is not None:
         bar = figure.colorbar(drawn, ax=axes, shrink=0.8, pad=0.02)

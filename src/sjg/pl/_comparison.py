@@ -72,7 +72,7 @@ def comparison(
     max_types
         At most this many categories get a colour of their own, the most frequent ones over all panels. None for all.
     pixel_size_um
-        Side of a pixel of the labels in micrometres; default: what the runs recorded.
+        Side of a full-resolution pixel of the image in micrometres; default: what the runs recorded.
     ax
         Axes to draw into, one per labels element; default: a new figure.
     save

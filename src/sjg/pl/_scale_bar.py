@@ -11,7 +11,7 @@ from matplotlib.patheffects import withStroke
 from mpl_toolkits.axes_grid1.anchored_artists import AnchoredSizeBar
 from spatialdata.transformations import get_transformation
 
-from sjg.access import affine_matrix, image_pixel_size_um
+from sjg.access import image_pixel_size_um, labels_pixel_size_um, units_per_pixel
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,26 +22,27 @@ _MAX_SHARE = 0.25
 
 
 def micrometres_per_unit(
-    sdata: SpatialData, labels_key: str, coordinate_system: str, *, pixel_size_um: float | None, record: Mapping[str, Any]
+    sdata: SpatialData, labels_key: str | None, coordinate_system: str, *, pixel_size_um: float | None, record: Mapping[str, Any]
 ) -> float | None:
     """Micrometres per unit of the coordinate system; None where it is not known.
 
-    Known from `pixel_size_um`, the side of a pixel of the labels, else from the one that the run recorded, else from the frames of the
-    only image and the only transcripts, as a run would deduce it.
+    Known from `pixel_size_um`, the side of a pixel of the image, else from the size that the run of the labels recorded for their
+    pixels, else from the frames of the only image and the only transcripts, as a run would deduce it.
     """
-    for size in (pixel_size_um, record.get("pixel_size_um")):
-        if isinstance(size, (int, float, np.number)) and np.isfinite(size) and size > 0:
-            return float(size) / _units_per_pixel(sdata, labels_key, coordinate_system)
+    recorded = record.get("pixel_size_um")
+    size = None
+    if labels_key is not None and pixel_size_um is not None:
+        size = labels_pixel_size_um(sdata, labels_key, coordinate_system=coordinate_system, pixel_size_um=pixel_size_um)
+    elif labels_key is not None and isinstance(recorded, int | float | np.number) and np.isfinite(recorded) and recorded > 0:
+        size = float(recorded)
+    if labels_key is not None and size is not None:
+        return size / units_per_pixel(sdata, labels_key, coordinate_system)
     if len(sdata.images) == 1 and len(sdata.points) == 1:
         image, points = next(iter(sdata.images)), next(iter(sdata.points))
         if all(coordinate_system in get_transformation(sdata[key], get_all=True) for key in (image, points)):
             size = image_pixel_size_um(sdata, image, points, coordinate_system=coordinate_system)
-            return None if size is None else size / _units_per_pixel(sdata, image, coordinate_system)
+            return None if size is None else size / units_per_pixel(sdata, image, coordinate_system)
     return None
-
-
-def _units_per_pixel(sdata: SpatialData, key: str, coordinate_system: str) -> float:
-    return float(np.sqrt(abs(np.linalg.det(affine_matrix(sdata, key, coordinate_system)[:2, :2]))))
 
 
 def round_length(longest: float) -> float:
@@ -59,7 +60,7 @@ def round_length(longest: float) -> float:
 def unit_name(sdata: SpatialData, labels_key: str, coordinate_system: str) -> str:
     """What to call a unit of a coordinate system without physical size: ``px`` where it is a pixel of the labels or of an image."""
     images = [key for key, image in sdata.images.items() if coordinate_system in get_transformation(image, get_all=True)]
-    sizes = [_units_per_pixel(sdata, key, coordinate_system) for key in (labels_key, *images)]
+    sizes = [units_per_pixel(sdata, key, coordinate_system) for key in (labels_key, *images)]
     return "px" if any(abs(size - 1.0) < 1e-6 for size in sizes) else "units"
 
 

@@ -110,7 +110,7 @@ def segmentation(
     scale_bar
         Draw a scale bar, in micrometres where the pixel size is known.
     pixel_size_um
-        Side of a pixel of the labels in micrometres; default: what the run recorded.
+        Side of a full-resolution pixel of the image in micrometres; default: what the run recorded.
     title
         Title of the axes.
     ax

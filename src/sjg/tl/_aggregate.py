@@ -149,7 +149,8 @@ def aggregate(
     control_pattern
         Regular expression of gene names that are no genes (control probes, blanks); None takes all.
     pixel_size_um
-        Side of a pixel of the labels; None to deduce it from the transformations.
+        Side of a full-resolution pixel of the image, as in :func:`segment`; it is scaled to labels of another resolution. None
+        takes what the run of the labels recorded, else deduces it from the transformations.
     overwrite
         Whether an existing table may be replaced.
 

@@ -13,6 +13,7 @@ from sjg.access import (
     choose_labels,
     choose_points,
     labels_grid,
+    labels_pixel_size_um,
     molecules_in_labels,
     read_labels_on_grid,
     read_nuclei_types,
@@ -87,7 +88,8 @@ def evaluate(
     feature_key, min_qv, control_pattern
         Which transcripts are counted; see :func:`assign_transcripts`.
     pixel_size_um
-        Side of a pixel of the labels; None to deduce it from the transformations.
+        Side of a full-resolution pixel of the image, as in :func:`segment`; it is scaled to labels of another resolution. None
+        takes what the run of the labels recorded, else deduces it from the transformations.
 
     Returns
     -------
@@ -194,7 +196,8 @@ def _read(
 ) -> tuple[Masks, LabelledMolecules | None]:
     """Labels in their own pixels, and the transcripts on them where there are any."""
     if points_key is None:
-        grid = labels_grid(sdata, labels_key, coordinate_system=filters.coordinate_system, pixel_size_um=pixel_size_um)
+        size = labels_pixel_size_um(sdata, labels_key, coordinate_system=filters.coordinate_system, pixel_size_um=pixel_size_um)
+        grid = labels_grid(sdata, labels_key, coordinate_system=filters.coordinate_system, pixel_size_um=size)
         return _resampled(sdata, labels_key, grid, filters.coordinate_system), None
     counted = molecules_in_labels(
         sdata,

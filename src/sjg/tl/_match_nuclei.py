@@ -55,7 +55,8 @@ def match_nuclei(
     channels
         Channels of `image_key`; None takes all.
     pixel_size_um
-        Side of a pixel of the cells; None deduces it from the frame of the transcripts.
+        Side of a full-resolution pixel of the image, scaled to the pixels of the cells; None takes what the run of the cells recorded,
+        else deduces it from the frame of the transcripts.
     coordinate_system
         Where the elements meet.
     key_added
@@ -109,9 +110,9 @@ def match_nuclei(
         )
     parts = dict(zip(_PARTS, repaired_labels(cells, nuclei, matches), strict=True))
     elements = access.labels_like(sdata, cells_key, parts)
-    if pixel_size_um is None:
-        pixel_size_um = access.only_pixel_size_um(sdata, cells_key, coordinate_system=coordinate_system)
-    grid = access.labels_grid(sdata, cells_key, coordinate_system=coordinate_system, pixel_size_um=pixel_size_um)
+    points_key = next(iter(sdata.points)) if len(sdata.points) == 1 else None
+    size = access.labels_pixel_size_um(sdata, cells_key, points_key, coordinate_system=coordinate_system, pixel_size_um=pixel_size_um)
+    grid = access.labels_grid(sdata, cells_key, coordinate_system=coordinate_system, pixel_size_um=size)
     _, centroid = access.areas_and_centroids(parts["cells"])
     nucleus_ids = matches.nucleus_id if source_ids is None else source_ids[matches.nucleus_id - 1]
     values, names = _intensity(sdata, cells_key, image_key, channels, matches, coordinate_system)
