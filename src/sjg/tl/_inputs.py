@@ -12,6 +12,7 @@ from sjg import access
 from sjg._logging import logger
 from sjg.core import CellTypes, Grid, InputError, Molecules, generator, values_at
 from sjg.tl._missed import find_missed_nuclei, with_found_nuclei
+from sjg.training import nucleus_or_ring
 
 if TYPE_CHECKING:
     from spatialdata import SpatialData
@@ -264,8 +265,7 @@ def _initial_types(sdata: SpatialData, request: Request, arrays: RunArrays) -> C
     molecules, nuclei = arrays.molecules, arrays.nuclei
     n = int(nuclei.max())
     nucleus = values_at(nuclei, molecules.yx_px)
-    counts = access.count_matrix(nucleus, molecules.gene, (n, len(molecules.gene_names)))
-    if counts.nnz == 0:
+    if not nucleus.any():
         if arrays.channels is not None:
             raise InputError(f"images[{arrays.image_key!r}] is empty in all nuclei; choose others with channels= or nuclei_key=.")
         raise InputError(
@@ -275,6 +275,9 @@ def _initial_types(sdata: SpatialData, request: Request, arrays: RunArrays) -> C
     if request.cell_type_key is not None and arrays.nuclei_key is not None and arrays.source_ids is not None:
         names, codes = access.read_nuclei_types(sdata, arrays.nuclei_key, request.cell_type_key, arrays.source_ids)
         return _given_types(names, codes, arrays.reference)
+    if arrays.channels is None:
+        nucleus = nucleus_or_ring(nuclei, nucleus, molecules.yx_px, always=arrays.reference is None)
+    counts = access.count_matrix(nucleus, molecules.gene, (n, len(molecules.gene_names)))
     if arrays.reference is not None:
         from sjg.pp._typing import type_nuclei
 

@@ -13,6 +13,7 @@ from sjg.training._published_network import KIND as PUBLISHED_KIND
 from sjg.training._published_network import load_published
 from sjg.training._published_parameters import PublishedAttribution, PublishedParameters
 from sjg.training._run import segment_tissue
+from sjg.training._surroundings import nucleus_or_ring
 from sjg.training._tissue import Tissue
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "load_model",
     "load_published",
     "make_fabric",
+    "nucleus_or_ring",
     "paint_nuclei",
     "published_importance_by",
     "published_maps",
