@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -10,15 +11,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import dask
 import dask.dataframe as dd
-from spatialdata import SpatialData
 
 from sjg._keys import cell_id_column, confidence_column, labels_key, shapes_key, table_key
 from sjg.access._store import StoreChange, check_writable
+from sjg.access._stream import SHAPES_AT_ONCE, write_points, write_shapes
 from sjg.core import ExistingElementError, InputError
 
 if TYPE_CHECKING:
     from dask.dataframe import DataFrame as DaskDataFrame
+    from spatialdata import SpatialData
 
 _KINDS = ("images", "labels", "shapes", "points", "tables")
 
@@ -161,24 +164,43 @@ def _restored_on_error(sdata: SpatialData, outputs: Outputs) -> Iterator[None]:
 def _write(sdata: SpatialData, outputs: Outputs, store: Path) -> None:
     points: dict[str, DaskDataFrame] = {}
     with StoreChange(store) as change:
+        new = [(kind, key) for kind, key, _ in outputs.items() if kind != "points"]
+        replaced = [change.make_way(kind, key) for kind, key in new if (store / kind / key).exists()]
+        if replaced:
+            # whatever ends the process from here on, the store can be read: it does not list what is not there
+            sdata.write_consolidated_metadata()
         for kind, key, element in outputs.items():
             if kind == "points":
                 if (store / kind / key).exists():
                     points[key] = _rewrite_points(change, key, element)
+                continue
+            change.make_way(kind, key)
+            if kind == "shapes":
+                _write_shapes(sdata, store, key, element)
             else:
-                change.make_way(kind, key)
-                sdata.write_element(key)
+                # what is written is here already: a cluster would get it all sent
+                with dask.config.set(scheduler="synchronous"):
+                    sdata.write_element(key)
         for key, element in points.items():
             sdata.points[key] = element
+
+
+def _write_shapes(sdata: SpatialData, store: Path, key: str, element: Any) -> None:
+    # SpatialData lays out the element, with a few of its rows; where there are more, the file itself is written block by block
+    sdata.shapes[key] = element.iloc[:SHAPES_AT_ONCE]
+    sdata.write_element(key)
+    sdata.shapes[key] = element
+    if len(element) > SHAPES_AT_ONCE:
+        write_shapes(element, store / "shapes" / key / "shapes.parquet")
 
 
 def _rewrite_points(change: StoreChange, key: str, element: DaskDataFrame) -> DaskDataFrame:
     """Swap the file of points in the store for one with the new columns, and read it lazily."""
     # the new file is complete before the old one, from which it is computed, moves
-    scratch = change.scratch / f"{key}.zarr"
-    SpatialData(points={key: element}).write(scratch)
+    scratch = change.scratch / f"{key}.parquet"
+    write_points(element, scratch)
     target = change.make_way("points", key, "points.parquet")
-    shutil.move(scratch / "points" / key / "points.parquet", target)
+    shutil.move(scratch, target)
     reread: DaskDataFrame = dd.read_parquet(target)
     for name, value in element.attrs.items():
         reread.attrs[name] = deepcopy(value)
@@ -186,8 +208,20 @@ def _rewrite_points(change: StoreChange, key: str, element: DaskDataFrame) -> Da
 
 
 def _keys_on_disk(path: Path | str) -> dict[str, list[str]]:
+    """Elements of a store by kind; not what a killed process has left half written, which the store does not list."""
+    listed = _listed(Path(path) / "zarr.json")
     found = {}
     for kind in _KINDS:
         folder = Path(path) / kind
-        found[kind] = sorted(entry.name for entry in folder.iterdir() if entry.is_dir()) if folder.is_dir() else []
+        names = sorted(entry.name for entry in folder.iterdir() if entry.is_dir()) if folder.is_dir() else []
+        found[kind] = [name for name in names if listed is None or f"{kind}/{name}" in listed]
     return found
+
+
+def _listed(metadata: Path) -> Mapping[str, Any] | None:
+    """What the consolidated metadata of a store list; None where there are none."""
+    try:
+        consolidated = json.loads(metadata.read_text()).get("consolidated_metadata")
+    except (OSError, ValueError):
+        return None
+    return None if consolidated is None else consolidated["metadata"]

@@ -8,10 +8,8 @@ from dask.delayed import delayed
 from numpy.typing import NDArray
 
 from sjg.access._compute import compute_in_order
-from sjg.core import release
+from sjg.core import release, strips
 
-#: rows of labels that are reduced at once, to bound the memory
-_STRIP_PX = 512
 #: side of the regions in which cells are outlined together
 _REGION_PX = 1024
 #: half the diagonal of the bridge between two parts of a cell that touch at a corner
@@ -43,14 +41,14 @@ def areas_and_centroids(labels: NDArray[np.int32]) -> tuple[NDArray[np.int64], N
     """
     count = _n_labels(labels) + 1
     sums = np.zeros((3, count))
-    for top in range(0, labels.shape[0], _STRIP_PX):
-        strip = labels[top : top + _STRIP_PX]
-        rows, columns = np.nonzero(strip)
-        ids = strip[rows, columns]
-        sums[0] += np.bincount(ids, minlength=count)
-        sums[1] += np.bincount(ids, columns, minlength=count)
-        sums[2] += np.bincount(ids, rows + top, minlength=count)
-    release(labels)
+    for rows in strips(labels.shape):
+        y, x = np.nonzero(labels[rows])
+        ids = labels[rows][y, x]
+        # the ids of a strip are few of all, mostly
+        first, last = int(ids.min(initial=count)), int(ids.max(initial=0))
+        for total, weight in zip(sums, (None, x, y + rows.start), strict=True):
+            total[first : last + 1] += np.bincount(ids - first, weight)
+        release(labels)
     area = sums[0, 1:]
     with np.errstate(invalid="ignore", divide="ignore"):
         centroid = (sums[1:, 1:] / area).T + 0.5
@@ -58,15 +56,19 @@ def areas_and_centroids(labels: NDArray[np.int32]) -> tuple[NDArray[np.int64], N
 
 
 def _n_labels(labels: NDArray[np.int32]) -> int:
-    return max((int(labels[top : top + _STRIP_PX].max(initial=0)) for top in range(0, labels.shape[0], _STRIP_PX)), default=0)
+    largest = 0
+    for rows in strips(labels.shape):
+        largest = max(largest, int(labels[rows].max(initial=0)))
+        release(labels)
+    return largest
 
 
 def bounding_boxes(labels: NDArray[np.int32], n_labels: int) -> NDArray[np.int64]:
     """(n, 4) first row, first column, last row + 1, last column + 1 of labels 1..n; an empty box for an id that is missing."""
     low = np.full((n_labels + 1, 2), np.iinfo(np.int64).max)
     high = np.zeros((n_labels + 1, 2), dtype=np.int64)
-    for top in range(0, labels.shape[0], _STRIP_PX):
-        strip = labels[top : top + _STRIP_PX]
+    for part in strips(labels.shape):
+        strip, top = labels[part], part.start
         # the ends of runs along rows are enough, and far fewer than the pixels
         change = np.ones(strip.shape, dtype=bool)
         change[:, 1:] = strip[:, 1:] != strip[:, :-1]
@@ -78,6 +80,7 @@ def bounding_boxes(labels: NDArray[np.int32], n_labels: int) -> NDArray[np.int64
         np.minimum.at(low[:, 1], ids, first)
         np.maximum.at(high[:, 0], ids, rows + top + 1)
         np.maximum.at(high[:, 1], ids, last)
+        release(labels)
     return np.column_stack([np.minimum(low, high), high])[1:]
 
 

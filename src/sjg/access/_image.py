@@ -11,14 +11,11 @@ from scipy.sparse import csr_array
 from sjg.access._choose import choose_channel
 from sjg.access._frames import affine_matrix
 from sjg.access._raster import iter_blocks, raster_levels
-from sjg.core import Grid, InputError, release, scratch_zeros
+from sjg.core import Grid, InputError, release, scratch_zeros, strips
 
 if TYPE_CHECKING:
     from spatialdata import SpatialData
     from xarray import DataArray
-
-#: rows that are worked on at once, to bound the memory
-_STRIP_PX = 512
 
 
 def read_image(
@@ -97,11 +94,11 @@ def read_plane(
 def _divide(total: NDArray[np.float32], weight_y: NDArray[np.float32], weight_x: NDArray[np.float32]) -> tuple[float, float]:
     """Divide by the outer product of the weights, in place and by strips; returns the lowest and highest value."""
     low, high = np.inf, -np.inf
-    for top in range(0, total.shape[0], _STRIP_PX):
-        strip = total[top : top + _STRIP_PX]
-        strip /= np.maximum(weight_y[top : top + _STRIP_PX, None] * weight_x[None, :], np.finfo(np.float32).tiny)
+    for rows in strips(total.shape):
+        strip = total[rows]
+        strip /= np.maximum(weight_y[rows, None] * weight_x[None, :], np.finfo(np.float32).tiny)
         low, high = min(low, float(strip.min())), max(high, float(strip.max()))
-    release(total)
+        release(total)
     return low, high
 
 

@@ -12,13 +12,10 @@ from numpy.typing import NDArray
 from sjg._logging import logger
 from sjg.access._frames import affine_matrix, apply_affine
 from sjg.access._raster import iter_blocks, raster_levels
-from sjg.core import Grid, InputError, release, scratch_zeros
+from sjg.core import Grid, InputError, release, scratch_zeros, strips
 
 if TYPE_CHECKING:
     from spatialdata import SpatialData
-
-#: rows that are worked on at once, to bound the memory
-_STRIP_PX = 512
 
 
 def read_labels_on_grid(
@@ -134,28 +131,25 @@ def number_from_one(labels: NDArray[Any]) -> tuple[NDArray[np.int32], NDArray[np
     if ids.size and ids[-1] <= max(labels.size, 2**20):
         table = np.zeros(int(ids[-1]) + 1, dtype=np.int32)
         table[ids] = np.arange(1, ids.size + 1, dtype=np.int32)
-    for top in range(0, labels.shape[0], _STRIP_PX):
-        strip = labels[top : top + _STRIP_PX]
-        if table is not None:
-            numbered[top : top + _STRIP_PX] = table[strip]
-        else:
-            numbered[top : top + _STRIP_PX] = np.where(strip != 0, np.searchsorted(ids, strip) + 1, 0)
-    release(numbered, labels)
+    for rows in strips(labels.shape):
+        strip = labels[rows]
+        numbered[rows] = table[strip] if table is not None else np.where(strip != 0, np.searchsorted(ids, strip) + 1, 0)
+        release(numbered, labels)
     return numbered, ids
 
 
 def _present(labels: NDArray[Any]) -> NDArray[np.int64]:
     """The non-zero ids, sorted."""
     # hashing is much faster here than the sort of numpy.unique
-    strips = [pd.unique(strip.ravel()) for strip in _strips(labels)]
-    release(labels)
-    ids = np.unique(np.concatenate(strips)).astype(np.int64) if strips else np.empty(0, dtype=np.int64)
+    found = [pd.unique(strip.ravel()) for strip in _strips(labels)]
+    ids = np.unique(np.concatenate(found)).astype(np.int64) if found else np.empty(0, dtype=np.int64)
     return ids[ids != 0]
 
 
 def _strips(labels: NDArray[Any]) -> Iterator[NDArray[Any]]:
-    for top in range(0, labels.shape[0], _STRIP_PX):
-        yield labels[top : top + _STRIP_PX]
+    for rows in strips(labels.shape):
+        yield labels[rows]
+        release(labels)
 
 
 def _sample_block(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 #: names of control probes and of codewords without a gene: Xenium, MERSCOPE and CosMx
 CONTROL_PATTERN = r"^(?:blank|neg-?_?control|negprb|negative(?:\d|$|[-_ ])|unassigned|deprecated|antisense|genomic_?control|intergenic_?region|system_?control|false_?code)"
+#: rows of a partition that are worked on at once
+_READ_ROWS = 1 << 18
 #: more non-finite coordinates than this are no accident
 _MAX_NONFINITE = 0.05
 #: text of a missing value after ``astype(str)``
@@ -183,6 +185,15 @@ class _Reader:
     control: re.Pattern[str] | None
 
     def read(self, frame: pd.DataFrame) -> _Part:
+        codes, control, names = self._codes(frame[self.feature_key])
+        if "is_gene" in frame and self.feature_key != "is_gene":
+            control |= ~frame["is_gene"].to_numpy(dtype=bool, na_value=False)
+        # some hundred bytes of intermediate results for each row: a partition may be long
+        starts = range(0, max(len(frame), 1), _READ_ROWS)
+        return _joined([self._rows(frame, codes, control, names, slice(start, start + _READ_ROWS)) for start in starts])
+
+    def _rows(self, frame: pd.DataFrame, codes: NDArray[np.int32], control: NDArray[np.bool_], names: list[str], rows: slice) -> _Part:
+        start, frame, codes, control = rows.start, frame.iloc[rows], codes[rows], control[rows]
         xy = frame[["x", "y"]].to_numpy(dtype=np.float64, na_value=np.nan)
         left = np.isfinite(xy).all(axis=1)
         n_nonfinite = int((~left).sum())
@@ -191,9 +202,6 @@ class _Reader:
             passed = frame["qv"].to_numpy(dtype=np.float64, na_value=np.nan) >= self.min_qv
             n_low_quality = int((left & ~passed).sum())
             left &= passed
-        codes, control, names = self._codes(frame[self.feature_key])
-        if "is_gene" in frame and self.feature_key != "is_gene":
-            control |= ~frame["is_gene"].to_numpy(dtype=bool, na_value=False)
         n_control = int((left & control).sum())
         left &= ~control
         n_unnamed = int((left & (codes < 0)).sum())
@@ -212,7 +220,7 @@ class _Reader:
             n_control=n_control,
             n_unnamed=n_unnamed,
             n_outside=int((~inside).sum()),
-            row=row[inside],
+            row=row[inside] + start,
             yx_px=yx_px,
             gene=codes[row[inside]],
             names=names,
@@ -233,6 +241,17 @@ class _Reader:
         codes = np.array([code_of[name] if good else -1 for name, good in zip(found, named, strict=True)] + [-1], dtype=np.int32)
         # -1, the code of a missing value, is the last entry of both
         return codes[local], is_control[local], names
+
+
+def _joined(parts: list[_Part]) -> _Part:
+    """Consecutive parts of one partition as one."""
+    if len(parts) == 1:
+        return parts[0]
+    extents = np.array([part.extent for part in parts if part.extent is not None])
+    arrays = {name: np.concatenate([getattr(part, name) for part in parts]) for name in ("row", "yx_px", "gene")}
+    counts = {f.name: sum(getattr(part, f.name) for part in parts) for f in fields(_Part) if f.name.startswith("n_")}
+    extent = (*extents[:, :2].min(axis=0).tolist(), *extents[:, 2:].max(axis=0).tolist()) if len(extents) else None
+    return _Part(**counts, **arrays, names=parts[0].names, extent=extent)
 
 
 class _Rows:

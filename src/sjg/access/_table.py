@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 from anndata import AnnData
+from dask.delayed import delayed
 from numpy.typing import NDArray
 from scipy.sparse import coo_array, csr_matrix
 from spatialdata.models import TableModel
 
 from sjg._keys import INSTANCE_KEY, REGION_KEY
+from sjg.access._compute import compute_in_order
 from sjg.core import GrowingArray, InputError, parts, release
 
 if TYPE_CHECKING:
@@ -44,17 +46,25 @@ def count_matrix(cell: NDArray[np.integer[Any]], gene: NDArray[np.integer[Any]],
     """
     # each part is reduced before the next one is read, so that what is held follows the entries of the table, not the transcripts
     values, at_row, at_column = GrowingArray(np.int32), GrowingArray(np.int32), GrowingArray(np.int32)
-    for rows in parts(len(cell)):
-        owner, kind = cell[rows], gene[rows]
-        inside = owner > 0
-        part = coo_array((np.ones(int(inside.sum()), dtype=np.int32), (owner[inside] - 1, kind[inside])), shape=shape)
-        part.sum_duplicates()
-        for whole, piece in ((values, part.data), (at_row, part.coords[0]), (at_column, part.coords[1])):
+    count = delayed(_count)
+    for found in compute_in_order(count(cell[rows], gene[rows], shape) for rows in parts(len(cell))):
+        for whole, piece in zip((values, at_row, at_column), found, strict=True):
             whole.append(piece)
-    release(cell, gene)
+        release(cell, gene)
     counts = coo_array((values.finish(), (at_row.finish(), at_column.finish())), shape=shape).tocsr()
     # AnnData and the tools that read it expect the matrix interface
     return csr_matrix(counts)
+
+
+def _count(
+    owner: NDArray[np.integer[Any]], kind: NDArray[np.integer[Any]], shape: tuple[int, int]
+) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]:
+    """Counts, rows and columns of the entries that some transcripts make."""
+    inside = owner > 0
+    part = coo_array((np.ones(int(inside.sum()), dtype=np.int32), (owner[inside] - 1, kind[inside])), shape=shape)
+    part.sum_duplicates()
+    row, column = part.coords
+    return part.data, row.astype(np.int32, copy=False), column.astype(np.int32, copy=False)
 
 
 def build_table(
@@ -100,7 +110,9 @@ def build_table(
     if ids.size and (ids.min() < 1 or np.unique(ids).size != ids.size):
         raise InputError(f"The instance ids of {region!r} must be positive and unique; 0 is the background.")
     order = np.argsort(ids, kind="stable")
-    ids, counts = ids[order], csr_matrix(counts)[order]
+    counts = csr_matrix(counts)
+    if (np.diff(ids) < 0).any():
+        ids, counts = ids[order], counts[order]
     columns: dict[str, Any] = {
         REGION_KEY: pd.Categorical.from_codes(np.zeros(len(ids), dtype=np.int8), categories=[region]),
         INSTANCE_KEY: ids,

@@ -25,7 +25,7 @@ from sjg.access._molecules import MoleculeReport
 from sjg.access._plain import history_columns, plain
 from sjg.access._points import molecule_column, with_columns
 from sjg.access._table import build_table, count_matrix
-from sjg.core import Grid, InputError, Molecules, Segmentation, release, scratch_zeros
+from sjg.core import Grid, InputError, Molecules, Releasing, Segmentation, release, scratch_zeros
 from sjg.core.colors import distinct_colors
 
 if TYPE_CHECKING:
@@ -217,7 +217,7 @@ def cell_elements(
     chunks = (min(_CHUNK_PX, grid.shape[0]), min(_CHUNK_PX, grid.shape[1]))
     labels = Labels2DModel.parse(
         # a name of its own spares a hash of the whole array
-        da.from_array(cells, chunks, name=f"cells-{uuid4().hex}"),
+        da.from_array(Releasing(cells), chunks, name=f"cells-{uuid4().hex}", asarray=False, meta=np.zeros((0, 0), cells.dtype)),
         dims=("y", "x"),
         transformations=grid_transformations(sdata, image_key, grid, coordinate_system=coordinate_system),
     )

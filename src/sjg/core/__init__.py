@@ -1,6 +1,6 @@
 """Errors, types, random states: what every layer may use."""
 
-from sjg.core.buckets import Buckets, parts
+from sjg.core.buckets import Buckets, parts, strips
 from sjg.core.errors import (
     AmbiguousElementError,
     CheckpointError,
@@ -15,7 +15,7 @@ from sjg.core.errors import (
 )
 from sjg.core.lookup import values_at
 from sjg.core.random import generator
-from sjg.core.scratch import GrowingArray, flush, release, scratch_zeros
+from sjg.core.scratch import GrowingArray, Releasing, flush, release, scratch_zeros
 from sjg.core.types import CellTypes, Channels, Grid, Molecules, Segmentation
 
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
     "MemoryLimitError",
     "MissingElementError",
     "Molecules",
+    "Releasing",
     "ScratchError",
     "Segmentation",
     "SjgError",
@@ -41,5 +42,6 @@ __all__ = [
     "parts",
     "release",
     "scratch_zeros",
+    "strips",
     "values_at",
 ]

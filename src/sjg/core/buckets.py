@@ -24,6 +24,20 @@ def parts(n_rows: int) -> Iterator[slice]:
         yield slice(start, min(start + _PART_ROWS, n_rows))
 
 
+def strips(shape: tuple[int, ...]) -> Iterator[slice]:
+    """Slices of the rows of a raster, short enough to work on in memory however wide it is.
+
+    Examples
+    --------
+    >>> from sjg.core.buckets import strips
+    >>> list(strips((3, 4)))
+    [slice(0, 3, None)]
+    """
+    step = max(1, _PART_ROWS // max(1, shape[1]))
+    for top in range(0, shape[0], step):
+        yield slice(top, min(top + step, shape[0]))
+
+
 class Buckets:
     """Where each row goes when rows are sorted by bucket, in their order within a bucket.
 

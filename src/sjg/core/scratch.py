@@ -17,8 +17,8 @@ from sjg._settings import settings
 from sjg.core.buckets import parts
 from sjg.core.errors import ScratchError
 
-#: smaller arrays stay in memory
-_IN_MEMORY_BYTES = 32 * 2**20
+#: smaller arrays stay in memory; a run has some twenty that grow with the slide
+_IN_MEMORY_BYTES = 8 * 2**20
 
 
 def scratch_zeros(shape: int | tuple[int, ...], dtype: DTypeLike, *, path: Path | None = None) -> NDArray[Any]:
@@ -139,6 +139,31 @@ def release(*arrays: NDArray[Any] | None) -> None:
         mapping = _mapping(array)
         if mapping is not None and hasattr(mapping, "madvise"):
             mapping.madvise(mmap.MADV_DONTNEED)
+
+
+class Releasing:
+    """An array that is read by copies, after which the memory of its mapping is given back.
+
+    Parameters
+    ----------
+    array
+        What :func:`scratch_zeros` made.
+
+    Examples
+    --------
+    >>> from sjg.core.scratch import Releasing, scratch_zeros
+    >>> Releasing(scratch_zeros((2, 3), "int32"))[0].tolist()
+    [0, 0, 0]
+    """
+
+    def __init__(self, array: NDArray[Any]) -> None:
+        self._array = array
+        self.shape, self.dtype, self.ndim = array.shape, array.dtype, array.ndim
+
+    def __getitem__(self, index: Any) -> NDArray[Any]:
+        found = np.array(self._array[index])
+        release(self._array)
+        return found
 
 
 def flush(*arrays: NDArray[Any] | None) -> None:

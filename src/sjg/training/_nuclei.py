@@ -12,13 +12,11 @@ import torch
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from sjg.core import InputError, release
+from sjg.core import InputError, release, strips
 
 _N_ANGLES = 32
 #: candidates are the nearest by boundary among this many times as many nearest by centre
 _OVERSAMPLE = 2
-#: rows of labels looked at together, to bound the memory
-_STRIP_PX = 512
 
 
 @dataclass(frozen=True)
@@ -63,7 +61,7 @@ def measure_nuclei(labels: NDArray[np.integer]) -> Nuclei:
     labels
         (H, W) integer, 0 = no nucleus.
     """
-    n = max((int(labels[top : top + _STRIP_PX].max(initial=0)) for top in range(0, labels.shape[0], _STRIP_PX)), default=0)
+    n = max((int(labels[rows].max(initial=0)) for rows in strips(labels.shape)), default=0)
     if n == 0:
         raise InputError("The nuclei labels hold no nucleus; segment nuclei first (sjg.pp.segment_nuclei).")
     area, moment = np.zeros(n), np.zeros((n, 2))
@@ -87,10 +85,11 @@ def measure_nuclei(labels: NDArray[np.integer]) -> Nuclei:
 
 def _pixels(labels: NDArray[np.integer]) -> Iterator[tuple[NDArray[np.floating], NDArray[np.floating], NDArray[np.int64]]]:
     """Centres (y, x) of the pixels in nuclei and their nuclei from 0, strip by strip."""
-    for top in range(0, labels.shape[0], _STRIP_PX):
-        strip = labels[top : top + _STRIP_PX]
+    for rows in strips(labels.shape):
+        strip = labels[rows]
         y, x = np.nonzero(strip)
-        yield y + (top + 0.5), x + 0.5, strip[y, x].astype(np.int64) - 1
+        yield y + (rows.start + 0.5), x + 0.5, strip[y, x].astype(np.int64) - 1
+        release(labels)
 
 
 def nearest_candidates(
