@@ -7,10 +7,10 @@ import pandas as pd
 import pytest
 from dask.delayed import delayed
 from distributed import Client, get_worker
-from spatialdata import SpatialData
+from spatialdata import SpatialData, read_zarr
 from spatialdata.models import PointsModel
 
-from sjg.access import compute_in_order, outlines, read_molecules
+from sjg.access import compute_in_order, outlines, read_molecules, write_segmentation
 from sjg.access._compute import current_client
 from sjg.core import Grid
 
@@ -66,6 +66,25 @@ def test_transcripts_and_polygons_are_the_same_through_a_cluster(client, monkeyp
     assert molecules.gene_names == here.gene_names == ("a", "b", "c")
     np.testing.assert_array_equal(report.row, report_here.row)
     assert all(a.equals(b) for a, b in zip(polygons, polygons_here, strict=True))
+
+
+def test_outputs_are_the_same_through_a_cluster(client, monkeypatch, make_sdata, make_run, tmp_path):
+    stores = []
+    for name in ("cluster", "here"):
+        if name == "here":
+            monkeypatch.setattr("sjg.access._compute.current_client", lambda: None)
+        make_sdata().write(tmp_path / name)
+        sdata = read_zarr(tmp_path / name)
+        run = make_run(sdata)
+        options = {"molecules": run.molecules, "report": run.report, "image_key": "dapi", "points_key": "transcripts"}
+        write_segmentation(sdata, run.segmentation, run.grid, **options)
+        stores.append(read_zarr(tmp_path / name))
+    cluster, here = stores
+    np.testing.assert_array_equal(cluster["sjg_table"].X.toarray(), here["sjg_table"].X.toarray())
+    pd.testing.assert_frame_equal(cluster["sjg_table"].obs, here["sjg_table"].obs)
+    pd.testing.assert_frame_equal(cluster["transcripts"].compute(), here["transcripts"].compute())
+    assert cluster["sjg_boundaries"].geometry.geom_equals(here["sjg_boundaries"].geometry).all()
+    np.testing.assert_array_equal(cluster["sjg_cells"].to_numpy(), here["sjg_cells"].to_numpy())
 
 
 def test_a_piece_is_asked_for_only_when_its_turn_is_near(monkeypatch):

@@ -15,6 +15,7 @@ from spatialdata.transformations import Affine, Identity, Scale, get_transformat
 
 from sjg.access import _attach as attach_module
 from sjg.access import check_new_keys, check_output_keys, grid_transformations, read_molecules, working_grid, write_segmentation
+from sjg.access._store import StoreChange
 from sjg.core import ExistingElementError, Grid, InputError
 
 OUTPUTS = ("sjg_cells", "sjg_boundaries", "sjg_table")
@@ -197,6 +198,35 @@ def test_failure_while_writing_restores_object_and_store(make_sdata, make_run, t
     monkeypatch.undo()
     _write(sdata, other, uns={"extra": 1}, overwrite=True)
     _check_outputs(read_zarr(tmp_path / "in.zarr"), other)
+
+
+@pytest.mark.parametrize(("call", "second"), [(2, False), (4, False), (4, True)])
+def test_a_process_killed_while_it_writes_leaves_a_store_to_go_on_with(make_sdata, make_run, tmp_path, monkeypatch, call, second):
+    make_sdata().write(tmp_path / "in.zarr")
+    sdata = read_zarr(tmp_path / "in.zarr")
+    run = make_run(sdata)
+    if second:
+        _write(sdata, run, uns={"extra": 1})
+    real, calls = SpatialData.write_consolidated_metadata, []
+
+    def killed(self):
+        calls.append(self)
+        if len(calls) == call:
+            raise KeyboardInterrupt
+        real(self)
+
+    # nothing is tidied up after a kill
+    monkeypatch.setattr(StoreChange, "__exit__", lambda *args: None)
+    # called at the start, after each element and at the end
+    monkeypatch.setattr(SpatialData, "write_consolidated_metadata", killed)
+    with pytest.raises(KeyboardInterrupt):
+        _write(sdata, run, uns={"extra": 1}, overwrite=True)
+    monkeypatch.undo()
+    again = read_zarr(tmp_path / "in.zarr")
+    assert "sjg_cells" not in again
+    run = make_run(again)
+    _write(again, run, uns={"extra": 1}, overwrite="sjg_cell_id" in again["transcripts"].columns)
+    _check_outputs(read_zarr(tmp_path / "in.zarr"), run)
 
 
 def test_failure_in_memory_restores_the_object(make_sdata, make_run, monkeypatch):

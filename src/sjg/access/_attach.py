@@ -164,25 +164,35 @@ def _restored_on_error(sdata: SpatialData, outputs: Outputs) -> Iterator[None]:
 def _write(sdata: SpatialData, outputs: Outputs, store: Path) -> None:
     points: dict[str, DaskDataFrame] = {}
     with StoreChange(store) as change:
-        new = [(kind, key) for kind, key, _ in outputs.items() if kind != "points"]
-        replaced = [change.make_way(kind, key) for kind, key in new if (store / kind / key).exists()]
-        if replaced:
-            # whatever ends the process from here on, the store can be read: it does not list what is not there
+        for kind, key, _ in outputs.items():
+            if kind != "points" and (store / kind / key).exists():
+                change.make_way(kind, key)
+        # whatever ends the process from here on, the store lists none of the outputs until they are all there
+        listed = sdata.has_consolidated_metadata()
+        if listed:
             sdata.write_consolidated_metadata()
+        listing = change.listing()
         for kind, key, element in outputs.items():
-            if kind == "points":
-                if (store / kind / key).exists():
-                    points[key] = _rewrite_points(change, key, element)
-                continue
-            change.make_way(kind, key)
-            if kind == "shapes":
-                _write_shapes(sdata, store, key, element)
-            else:
-                # what is written is here already: a cluster would get it all sent
-                with dask.config.set(scheduler="synchronous"):
-                    sdata.write_element(key)
+            if kind != "points":
+                change.make_way(kind, key)
+                _write_element(sdata, store, kind, key, element)
+                change.list_again(listing)
+        for key, element in outputs.points.items():
+            if (store / "points" / key).exists():
+                points[key] = _rewrite_points(change, key, element)
+        if listed:
+            sdata.write_consolidated_metadata()
         for key, element in points.items():
             sdata.points[key] = element
+
+
+def _write_element(sdata: SpatialData, store: Path, kind: str, key: str, element: Any) -> None:
+    if kind == "shapes":
+        _write_shapes(sdata, store, key, element)
+        return
+    # what is written is here already: a cluster would get it all sent
+    with dask.config.set(scheduler="synchronous"):
+        sdata.write_element(key)
 
 
 def _write_shapes(sdata: SpatialData, store: Path, key: str, element: Any) -> None:

@@ -248,10 +248,15 @@ def _joined(parts: list[_Part]) -> _Part:
     if len(parts) == 1:
         return parts[0]
     extents = np.array([part.extent for part in parts if part.extent is not None])
-    arrays = {name: np.concatenate([getattr(part, name) for part in parts]) for name in ("row", "yx_px", "gene")}
     counts = {f.name: sum(getattr(part, f.name) for part in parts) for f in fields(_Part) if f.name.startswith("n_")}
-    extent = (*extents[:, :2].min(axis=0).tolist(), *extents[:, 2:].max(axis=0).tolist()) if len(extents) else None
-    return _Part(**counts, **arrays, names=parts[0].names, extent=extent)
+    return _Part(
+        **counts,
+        row=np.concatenate([part.row for part in parts]),
+        yx_px=np.concatenate([part.yx_px for part in parts]),
+        gene=np.concatenate([part.gene for part in parts]),
+        names=parts[0].names,
+        extent=(*extents[:, :2].min(axis=0), *extents[:, 2:].max(axis=0)) if len(extents) else None,
+    )
 
 
 class _Rows:

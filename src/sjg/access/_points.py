@@ -66,7 +66,7 @@ def molecule_column(row: NDArray[np.int64], values: NDArray[Any], n_total: int) 
     column = scratch_zeros(n_total, values.dtype)
     for rows in parts(len(row)):
         column[row[rows]] = values[rows]
-    release(column, row, values)
+        release(column, row, values)
     return column
 
 
@@ -74,4 +74,6 @@ def _join(frame: pd.DataFrame, columns: Mapping[str, NDArray[Any]]) -> pd.DataFr
     for name, values in columns.items():
         if len(frame) != len(values):
             raise InputError(f"A partition of the points has {len(frame)} rows now and had {len(values)} when column {name!r} was made.")
-    return frame.assign(**columns)
+    joined = frame.assign(**columns)
+    release(*columns.values())
+    return joined

@@ -63,6 +63,16 @@ class StoreChange(AbstractContextManager["StoreChange"]):
         folder.mkdir(exist_ok=True)
         return folder
 
+    def listing(self) -> dict[Path, bytes | None]:
+        """What the store says that it holds."""
+        return {self.path / name: _content(self.path / name) for name in _METADATA}
+
+    def list_again(self, listing: dict[Path, bytes | None]) -> None:
+        """Let the store say again what it said then."""
+        for file, content in listing.items():
+            if content is not None and _content(file) != content:
+                file.write_bytes(content)
+
     def make_way(self, *place: str) -> Path:
         """Path in the store that is about to be written; what is there moves aside."""
         target = self.path.joinpath(*place)

@@ -8,7 +8,7 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sjg.core import Buckets, InputError, parts, scratch_zeros
+from sjg.core import Buckets, InputError, parts, release, scratch_zeros
 from sjg.metrics._overlap import as_ids
 
 #: pixels looked at together
@@ -104,6 +104,7 @@ def _counts(
     pixels = scratch_zeros(points.shape, np.int32)
     for part, place in strips.places():
         pixels[place] = np.floor(points[part])
+        release(pixels, points)
     inside, ring = np.zeros(2), np.zeros((len(distances), 2))
     for start in range(0, height, step):
         stop = min(start + step, height)
@@ -119,6 +120,7 @@ def _counts(
             if with_area:
                 y, x = np.nonzero(~core)
                 ring[:, 1] += _n_near(along, y + start - top, x, distances)
+        release(image, pixels)
     return inside, ring
 
 

@@ -14,6 +14,8 @@ from scipy.special import gammaln, logsumexp
 _CONCENTRATIONS = (np.inf, 400.0, 150.0, 60.0, 25.0)
 #: nuclei on which the concentration is chosen
 _MAX_NUCLEI_FOR_CHOICE = 2000
+#: nuclei whose likelihood is computed together
+_ROWS = 1 << 13
 
 
 @dataclass(frozen=True)
@@ -141,6 +143,13 @@ def dirichlet_multinomial_log_likelihood(counts: csr_array, compositions: NDArra
     """
     if np.isinf(concentration):
         return multinomial_log_likelihood(counts, compositions)
+    # some rows at a time: the entries are unfolded several times
+    starts = range(0, counts.shape[0], _ROWS)
+    found = [_rows_log_likelihood(counts[start : start + _ROWS], compositions, concentration) for start in starts]
+    return np.concatenate(found) if found else np.zeros((0, len(compositions)))
+
+
+def _rows_log_likelihood(counts: csr_array, compositions: NDArray[np.float64], concentration: float) -> NDArray[np.float64]:
     result = np.zeros((counts.shape[0], len(compositions)))
     entries = counts.tocoo()
     row, column, count = entries.coords[0], entries.coords[1], entries.data
