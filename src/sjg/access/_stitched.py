@@ -95,7 +95,8 @@ def read_again(sdata: SpatialData, keys: Mapping[str, Sequence[str]]) -> None:
 def _sizes(raster: Any, largest: int) -> NDArray[np.int64]:
     sizes = np.zeros(largest + 1, dtype=np.int64)
     for top in range(0, raster.shape[0], CHUNK_PX):
-        sizes += np.bincount(np.asarray(raster[top : top + CHUNK_PX]).ravel(), minlength=largest + 1)
+        for left in range(0, raster.shape[1], CHUNK_PX):
+            sizes += np.bincount(np.asarray(raster[top : top + CHUNK_PX, left : left + CHUNK_PX]).ravel(), minlength=largest + 1)
     return sizes
 
 

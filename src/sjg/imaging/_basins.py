@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
-from skimage.segmentation import watershed
+
+from sjg.imaging._flood import flood
 
 
 def deep_basins(landscape: NDArray[np.float32], mask: NDArray[np.bool_], min_depth: float) -> NDArray[np.int32]:
@@ -40,7 +41,7 @@ def deep_basins(landscape: NDArray[np.float32], mask: NDArray[np.bool_], min_dep
     heights = np.where(mask, landscape, sea)
     tops = (heights == ndimage.maximum_filter(heights, size=3)) & mask
     seeds, n_hills = ndimage.label(tops, structure=np.ones((3,) * landscape.ndim))
-    hills: NDArray[np.int32] = watershed(-heights, seeds.astype(np.int32), mask=mask).astype(np.int32)
+    hills = flood(-heights, seeds, mask=mask)
     if n_hills < 2:
         return hills
     peak = np.zeros(n_hills + 1)

@@ -25,10 +25,10 @@ def enlarge_labels(labels: NDArray[np.int32], factor: int, shape: tuple[int, int
     if factor == 1:
         return labels[: shape[0], : shape[1]]
     result = np.empty(shape, dtype=np.int32)
-    left, right, right_weight = _neighbours(np.arange(shape[1]), factor, labels.shape[1])
+    left, right, right_weight = coarse_neighbours(np.arange(shape[1]), factor, labels.shape[1])
     for start in range(0, shape[0], _STRIP_PX):
         rows = np.arange(start, min(start + _STRIP_PX, shape[0]))
-        top, bottom, bottom_weight = _neighbours(rows, factor, labels.shape[0])
+        top, bottom, bottom_weight = coarse_neighbours(rows, factor, labels.shape[0])
         corners = [labels[np.ix_(row, column)] for row in (top, bottom) for column in (left, right)]
         best = corners[0]
         mixed = np.nonzero((corners[0] != corners[1]) | (corners[0] != corners[2]) | (corners[0] != corners[3]))
@@ -41,7 +41,9 @@ def enlarge_labels(labels: NDArray[np.int32], factor: int, shape: tuple[int, int
     return result
 
 
-def _neighbours(fine: NDArray[np.int64], factor: int, n_coarse: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
+def coarse_neighbours(
+    fine: NDArray[np.int64], factor: int, n_coarse: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
     """Coarse pixels on both sides of each fine pixel's centre, and the weight of the second."""
     position = (fine + 0.5) / factor - 0.5
     lower = np.floor(position).astype(np.int64)

@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 from skimage.morphology import disk, opening
-from skimage.segmentation import watershed
 
 from sjg.imaging._basins import deep_basins
 from sjg.imaging._diameter import MIN_ROUNDNESS
 from sjg.imaging._enlarge import enlarge_labels
+from sjg.imaging._flood import flood
 from sjg.imaging._foreground import (
     block_mean,
     crowding,
@@ -181,7 +181,7 @@ def _segment_tile(image: NDArray[np.float32], scene: Scene, parameters: Watershe
     landscape, labels = _split(mask, signal, relief, diameter, parameters)
     reach = ndimage.binary_dilation(mask, iterations=max(1, int(diameter / 12))) & (bright | (signal > scene.contrast / 2))
     own_brightness = parameters.own_fraction * _brightness(labels, signal)
-    grown = watershed(-landscape, labels, mask=reach)
+    grown = flood(-landscape, labels, mask=reach)
     mask = _tidy((grown > 0) & (signal > own_brightness[grown]) & round_enough, diameter, parameters)
     _, labels = _split(mask, signal, relief, diameter, parameters)
     sizes = np.bincount(labels.ravel())
@@ -246,10 +246,11 @@ def _brightness(labels: NDArray[np.int32], signal: NDArray[np.float32], quantile
     if flat.size == 0:
         return result
     ids, values = labels.ravel()[flat], signal.ravel()[flat]
-    order = np.lexsort((values, ids))
+    # bits of floats that are not negative sort like the floats: one sort of whole numbers by label and value
+    order = np.sort((ids.astype(np.uint64) << np.uint64(32)) | (values + np.float32(0)).view(np.uint32))
     sizes = np.bincount(ids, minlength=n_labels + 1)[1:]
     start = np.cumsum(sizes) - sizes
     present = sizes > 0
     rank = start + np.floor(quantile * (sizes - 1)).astype(np.int64)
-    result[1:][present] = values[order][rank[present]]
+    result[1:][present] = order[rank[present]].astype(np.uint32).view(np.float32)
     return result

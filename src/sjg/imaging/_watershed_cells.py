@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
-from skimage.segmentation import expand_labels, watershed
+from skimage.segmentation import expand_labels
 
+from sjg.imaging._flood import flood
 from sjg.imaging._foreground import block_mean, intensity_range, light_smoothing_px, local_spread, stabilise
 from sjg.imaging._sample import sample_windows
 from sjg.imaging._scene import Scene, fill_missing
@@ -163,7 +164,7 @@ def cells_in_window(
     outside = int(small.max()) + 1
     seeds = np.where(distance > reach, outside, small)
     # a seed must not lie on the crest: the rim of a nucleus belongs to it, and so does what is next to the far background
-    cells = watershed(landscape, seeds)
+    cells = flood(landscape, seeds)
     cells = np.where(cells == outside, 0, cells).astype(np.int32)
     factor = scene.factor
     if factor > 1:

@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 from skimage.filters import threshold_otsu
-from skimage.segmentation import watershed
 
 from sjg.imaging._basins import deep_basins
 from sjg.imaging._diameter import MIN_ROUNDNESS, diameter_of_windows
+from sjg.imaging._flood import flood
 from sjg.imaging._foreground import intensity_range, stabilise
 from sjg.imaging._scene import fill_missing, pixel_noise
 from sjg.imaging._stitch import number_present
@@ -100,7 +100,7 @@ def watershed_volume(
     landscape, labels = _split(mask, signal, relief, widths, steps, parameters)
     reach = ndimage.binary_dilation(mask, iterations=max(1, int(diameter / 12))) & (bright | (signal > contrast / 2))
     own = parameters.own_fraction * _brightness(labels, signal)
-    grown = watershed(-landscape, labels, mask=reach)
+    grown = flood(-landscape, labels, mask=reach)
     mask = ndimage.binary_opening(ndimage.binary_fill_holes((grown > 0) & (signal > own[grown])))
     _, labels = _split(mask, signal, relief, widths, steps, parameters)
     sizes = np.bincount(labels.ravel())
