@@ -76,7 +76,7 @@ def main() -> None:
         "types": len(inputs.types.names),
         "molecules_per_px": round(len(inputs.molecules) / tissue.labels.size, 4),
         "training step": profiled(trainer.train_step, a.calls),
-        f"tile of {parameters.tile_size_px} px": profiled(lambda: run.tile(next(windows), np.random.default_rng(0)), a.calls),
+        f"tile of {parameters.tile_size_px} px": profiled(lambda: run.take_up(run.tile(next(windows), np.random.default_rng(0))), a.calls),
     }
     print(json.dumps(result))
 

@@ -12,6 +12,8 @@ from pathlib import Path
 DATA_DIR_VARIABLE = "SJG_DATA_DIR"
 #: folder for downloads
 CACHE_DIR_VARIABLE = "SJG_CACHE_DIR"
+#: threads that judge tiles
+N_WORKERS_VARIABLE = "SJG_N_WORKERS"
 #: folder for working files
 SCRATCH_DIR_VARIABLE = "SJG_SCRATCH_DIR"
 
@@ -24,8 +26,15 @@ def _existing_folder(value: str | os.PathLike[str], source: str) -> Path:
     return folder
 
 
+def _positive(value: str | int, source: str) -> int:
+    if isinstance(value, bool) or not str(value).isdecimal() or int(value) < 1:
+        msg = f"{source} is {value!r}: give a whole number >= 1."
+        raise ValueError(msg)
+    return int(value)
+
+
 class Settings:
-    """Folders that sjg reads from and downloads to.
+    """Folders that sjg reads from and downloads to, and its number of threads.
 
     A value set here goes before the environment variable, which goes before the default. The environment is read at each use, so
     that a variable set in a notebook counts.
@@ -42,6 +51,7 @@ class Settings:
         self._data_dir: Path | None = None
         self._cache_dir: Path | None = None
         self._scratch_dir: Path | None = None
+        self._n_workers: int | None = None
 
     @property
     def data_dir(self) -> Path | None:
@@ -92,6 +102,21 @@ class Settings:
     def scratch_dir(self, value: str | os.PathLike[str] | None) -> None:
         self._scratch_dir = None if value is None else _existing_folder(value, "settings.scratch_dir")
 
+    @property
+    def n_workers(self) -> int | None:
+        """Threads that judge tiles of the tissue at the same time (``SJG_N_WORKERS``); results do not depend on it.
+
+        None = as many as PyTorch has threads (``OMP_NUM_THREADS``); beside a GPU as many as there are cores, at most 8.
+        """
+        if self._n_workers is not None:
+            return self._n_workers
+        value = os.environ.get(N_WORKERS_VARIABLE)
+        return _positive(value, f"The environment variable {N_WORKERS_VARIABLE}") if value else None
+
+    @n_workers.setter
+    def n_workers(self, value: int | None) -> None:
+        self._n_workers = None if value is None else _positive(value, "settings.n_workers")
+
     @contextmanager
     def override(
         self,
@@ -99,8 +124,9 @@ class Settings:
         data_dir: str | os.PathLike[str] | None = None,
         cache_dir: str | os.PathLike[str] | None = None,
         scratch_dir: str | os.PathLike[str] | None = None,
+        n_workers: int | None = None,
     ) -> Iterator[Settings]:
-        """Use other folders inside a ``with`` block.
+        """Use other settings inside a ``with`` block.
 
         Parameters
         ----------
@@ -110,6 +136,8 @@ class Settings:
             Replaces :attr:`cache_dir`; None leaves it.
         scratch_dir
             Replaces :attr:`scratch_dir`; None leaves it.
+        n_workers
+            Replaces :attr:`n_workers`; None leaves it.
 
         Yields
         ------
@@ -119,9 +147,9 @@ class Settings:
         Raises
         ------
         ValueError
-            A folder that cannot be used.
+            A folder that cannot be used, or no positive number.
         """
-        before = self._data_dir, self._cache_dir, self._scratch_dir
+        before = self._data_dir, self._cache_dir, self._scratch_dir, self._n_workers
         try:
             if data_dir is not None:
                 self.data_dir = data_dir
@@ -129,12 +157,17 @@ class Settings:
                 self.cache_dir = cache_dir
             if scratch_dir is not None:
                 self.scratch_dir = scratch_dir
+            if n_workers is not None:
+                self.n_workers = n_workers
             yield self
         finally:
-            self._data_dir, self._cache_dir, self._scratch_dir = before
+            self._data_dir, self._cache_dir, self._scratch_dir, self._n_workers = before
 
     def __repr__(self) -> str:
-        return f"Settings(data_dir={self.data_dir!r}, cache_dir={self.cache_dir!r}, scratch_dir={self.scratch_dir!r})"
+        return (
+            f"Settings(data_dir={self.data_dir!r}, cache_dir={self.cache_dir!r}, scratch_dir={self.scratch_dir!r}, "
+            f"n_workers={self.n_workers!r})"
+        )
 
 
 #: the settings of this process

@@ -113,7 +113,7 @@ def test_a_tile_is_quartered(planted, monkeypatch, caplog):
         if max(window.height, window.width) > 32:
             raise MemoryError
         sides.append((window.height, window.width))
-        tile(self, window, rng)
+        return tile(self, window, rng)
 
     monkeypatch.setattr(_Pass, "tile", limited)
     with caplog.at_level(logging.WARNING, logger="sjg"):

@@ -80,7 +80,7 @@ class Lattice:
         typical_density: float,
         scene: Scene,
     ) -> Tensor:
-        """(n, N_CHANNELS, SIDE, SIDE) inputs of the claim network.
+        """(n, N_CHANNELS, SIDE, SIDE) inputs of the claim network, on the device of the molecules' evidence.
 
         Parameters
         ----------
@@ -118,11 +118,13 @@ class Lattice:
             *(full * value for value in scene.channels()),
         ]
         geometry = torch.from_numpy(np.stack(channels, 1).astype(np.float32)).view(len(cells), -1, SIDE, SIDE)
-        return torch.cat([geometry, self._molecule_channels(cells, molecules, typical_density)], 1)
+        found = self._molecule_channels(cells, molecules, typical_density)
+        return torch.cat([geometry.to(found.device), found], 1)
 
     def _molecule_channels(self, cells: NDArray[np.int64], molecules: MoleculeEvidence, typical_density: float) -> Tensor:
         """(n, 9, SIDE, SIDE): density, and evidence for the cell against the tissue and against the nearest rivals, at two scales."""
-        raw = torch.cat([self._counts(cells, molecules)[:, None], self._splat(cells, molecules)], 1)
+        sums = self._splat(cells, molecules)
+        raw = torch.cat([self._counts(cells, molecules)[:, None].to(sums.device), sums], 1)
         out = []
         for sigma in _SIGMAS:
             blurred = gaussian_blur(raw, sigma)
@@ -153,13 +155,14 @@ class Lattice:
         place = np.floor(molecules.yx_px[which] / self.step_px).astype(np.int64) - self.crop_origins(cells)[crop]
         on = ((place >= 0) & (place < SIDE)).all(1)
         which, slot, crop, place = which[on], slot[on], crop[on], place[on]
-        rows = molecules.log_ratio[torch.from_numpy(which)]
-        own = rows.gather(1, torch.from_numpy(slot)[:, None])[:, 0]
+        device = molecules.log_ratio.device
+        rows = molecules.log_ratio[torch.as_tensor(which, device=device)]
+        own = rows.gather(1, torch.as_tensor(slot, device=device)[:, None])[:, 0]
         # The nearest other candidates of a molecule: the first ones of its list that are not the cell itself.
-        others = [torch.from_numpy(np.minimum(k + (slot <= k), n_candidates - 1)) for k in range(_N_RIVALS)]
+        others = [torch.as_tensor(np.minimum(k + (slot <= k), n_candidates - 1), device=device) for k in range(_N_RIVALS)]
         values = torch.stack([own] + [own - rows.gather(1, o[:, None])[:, 0] for o in others], 1)
-        flat = torch.from_numpy((crop * SIDE + place[:, 0]) * SIDE + place[:, 1])
-        out = torch.zeros(len(cells) * SIDE * SIDE, 1 + _N_RIVALS).index_add_(0, flat, values)
+        flat = torch.as_tensor((crop * SIDE + place[:, 0]) * SIDE + place[:, 1], device=device)
+        out = torch.zeros(len(cells) * SIDE * SIDE, 1 + _N_RIVALS, device=device).index_add_(0, flat, values)
         return out.view(len(cells), SIDE, SIDE, -1).permute(0, 3, 1, 2)
 
 

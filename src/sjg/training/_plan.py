@@ -29,6 +29,8 @@ class Plan:
         Side of a training patch.
     tile_px
         Side of a tile of the prediction.
+    n_workers
+        Tiles that are judged at the same time.
     free_bytes
         Memory that was free on the device.
     tile_bytes, patch_bytes
@@ -37,6 +39,7 @@ class Plan:
 
     patch_px: int
     tile_px: int
+    n_workers: int
     free_bytes: int
     tile_bytes: int
     patch_bytes: int
@@ -45,11 +48,13 @@ class Plan:
         """One line for the log."""
         return (
             f"{self.free_bytes / _GIB:.1f} GiB free on {device}: patches of {self.patch_px} px ({self.patch_bytes / _GIB:.2f} GiB), "
-            f"tiles of {self.tile_px} px ({self.tile_bytes / _GIB:.2f} GiB), float32"
+            f"{self.n_workers} x tiles of {self.tile_px} px ({self.tile_bytes / _GIB:.2f} GiB each), float32"
         )
 
 
-def make_plan(parameters: Parameters, *, n_types: int, density: float, device: torch.device, free_bytes: int | None = None) -> Plan:
+def make_plan(
+    parameters: Parameters, *, n_types: int, density: float, device: torch.device, free_bytes: int | None = None, n_workers: int = 1
+) -> Plan:
     """The largest patches and tiles, at most those of the settings, that take up to half of the free memory.
 
     Parameters
@@ -64,6 +69,8 @@ def make_plan(parameters: Parameters, *, n_types: int, density: float, device: t
         Where the run computes.
     free_bytes
         Free memory; None asks the device.
+    n_workers
+        Tiles to judge at the same time, fewer where memory is short.
 
     Raises
     ------
@@ -86,7 +93,9 @@ def make_plan(parameters: Parameters, *, n_types: int, density: float, device: t
                 "free memory, lower n_embedding, channels or points_per_patch in parameters=, or choose another device."
             )
         sides[name] = side
-    plan = Plan(sides["patch"], sides["tile"], free, need(sides["tile"], training=False), need(sides["patch"], training=True))
+    tile_bytes = need(sides["tile"], training=False)
+    n_workers = max(1, min(n_workers, int(_SHARE * free / tile_bytes)))
+    plan = Plan(sides["patch"], sides["tile"], n_workers, free, tile_bytes, need(sides["patch"], training=True))
     (logger.info if (plan.patch_px, plan.tile_px) == (parameters.patch_size_px, parameters.tile_size_px) else logger.warning)(
         plan.describe(device)
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +20,7 @@ from sjg.training._plan import is_out_of_memory, smaller
 from sjg.training._state import CellState, Evidence
 from sjg.training._tissue import Points, Tissue
 from sjg.training._windows import Window, tiles
+from sjg.training._workers import in_order
 
 #: tiles after which the memory of memory-mapped arrays is given back
 _RELEASE_TILES = 8
@@ -99,6 +101,7 @@ def predict(
     tile_px: int,
     seed: int,
     fabric: Fabric,
+    n_workers: int = 1,
     on_tile: Callable[[int, int], None] | None = None,
 ) -> Prediction:
     """Predict tile by tile, each process its share of the tiles.
@@ -121,6 +124,8 @@ def predict(
         Of the sample of pixels.
     fabric
         Device and processes.
+    n_workers
+        Threads that judge tiles; the result does not depend on their number.
     on_tile
         Called with the number of tiles done by this process and of those that it has to do.
 
@@ -132,14 +137,21 @@ def predict(
     run = _Pass(judge, tissue, parameters, prediction=into)
     windows = list(tiles(tissue.shape, tile_px))
     mine = share_of(fabric, len(windows))
-    for number in mine[into.n_done :]:
-        run.fitting_tile(windows[number], np.random.default_rng([seed, number]))
-        into.n_done += 1
-        if into.n_done % _RELEASE_TILES == 0:
-            release(*into.arrays())
-            tissue.release()
-        if on_tile is not None:
-            on_tile(into.n_done, len(mine))
+
+    def judged(number: int) -> list[JudgedTile]:
+        return run.judged(windows[number], np.random.default_rng([seed, number]))
+
+    # Workers judge, this thread writes, in the order of the tiles: sums come out the same whoever was first.
+    with closing(in_order(judged, mine[into.n_done :], n_workers)) as results:
+        for parts in results:
+            for part in parts:
+                run.take_up(part)
+            into.n_done += 1
+            if into.n_done % _RELEASE_TILES == 0:
+                release(*into.arrays())
+                tissue.release()
+            if on_tile is not None:
+                on_tile(into.n_done, len(mine))
     sum_arrays(fabric, *into.arrays())
     sum_over_ranks(fabric, into.evidence)
     into.evidence.exposure.fill_(1.0)
@@ -148,51 +160,86 @@ def predict(
     return into
 
 
+@dataclass(frozen=True)
+class JudgedTile:
+    """What a tile says, before it is written.
+
+    Parameters
+    ----------
+    window
+        The tile.
+    inside
+        Molecules inside it.
+    grid
+        (P, 2) pixels that were judged; None where no nucleus is near.
+    weight
+        Area that each of them stands for.
+    molecules, pixels
+        Their candidates; None where there are neither.
+    source, place
+        Their probabilities, see :class:`sjg.training._judges.Judge`.
+    """
+
+    window: Window
+    inside: NDArray[np.int64]
+    grid: NDArray[np.int64] | None = None
+    weight: float = 1.0
+    molecules: Points | None = None
+    pixels: Points | None = None
+    source: torch.Tensor | None = None
+    place: torch.Tensor | None = None
+
+
 class _Pass:
     """What the tiles of a pass share."""
 
     def __init__(self, judge: Judge, tissue: Tissue, parameters: Parameters, *, prediction: Prediction) -> None:
         self.judge, self.tissue, self.parameters, self.prediction = judge, tissue, parameters, prediction
 
-    def fitting_tile(self, window: Window, rng: np.random.Generator) -> None:
-        """Predict one tile, in quarters where memory runs out."""
+    def judged(self, window: Window, rng: np.random.Generator) -> list[JudgedTile]:
+        """Judge one tile, in quarters where memory runs out."""
         try:
-            self.tile(window, rng)
+            return [self.tile(window, rng)]
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
             # what is reported is left, and with it the tensors of the frames that it holds
             side = smaller(max(window.height, window.width), error, "tile", self.prediction.evidence.area.device)
-        else:
-            return
-        for part in tiles((window.height, window.width), side):
-            self.fitting_tile(Window(window.y0 + part.y0, window.x0 + part.x0, part.height, part.width), rng)
+        parts = [Window(window.y0 + p.y0, window.x0 + p.x0, p.height, p.width) for p in tiles((window.height, window.width), side)]
+        return [found for part in parts for found in self.judged(part, rng)]
 
     @torch.no_grad()
-    def tile(self, window: Window, rng: np.random.Generator) -> None:
-        """Predict one tile."""
-        tissue, evidence, prediction = self.tissue, self.prediction.evidence, self.prediction
-        inside = tissue.molecules_in(window)
-        prediction.cell_confidence[inside] = 1.0
-        if prediction.confidence is not None:
-            window.of(prediction.confidence)[:] = 1.0
-        if not tissue.nuclei_near(window):
-            gene = torch.as_tensor(tissue.molecules.gene[inside], dtype=torch.long, device=evidence.noise.device)
-            evidence.noise.index_add_(0, gene, torch.ones_like(gene, dtype=evidence.noise.dtype))
-            return
-        nuclei = window.of(tissue.labels)
-        if prediction.labels is not None:
-            window.of(prediction.labels)[:] = nuclei
+    def tile(self, window: Window, rng: np.random.Generator) -> JudgedTile:
+        """Judge one tile; changes nothing, so that several threads may do it at once."""
+        inside = self.tissue.molecules_in(window)
+        if not self.tissue.nuclei_near(window):
+            return JudgedTile(window, inside)
         halo = window.grown(self.parameters.halo_px)
         grid, weight = self._pixels(window, rng)
-        if len(inside) + len(grid):
-            pixel_points = tissue.points(grid + 0.5, halo)
-            molecule_points = tissue.points(tissue.molecules.yx_px[inside], halo)
-            source, place = self.judge(halo, inside, molecule_points, pixel_points)
-            self._assign(source, molecule_points, inside)
-            mean = place.cpu().numpy()
-            self._add_area(pixel_points, place[:, :-1] * weight)
-            self._write(grid, pixel_points, mean)
+        if len(inside) + len(grid) == 0:
+            return JudgedTile(window, inside, grid=grid)
+        pixels = self.tissue.points(grid + 0.5, halo)
+        molecules = self.tissue.points(self.tissue.molecules.yx_px[inside], halo)
+        return JudgedTile(window, inside, grid, weight, molecules, pixels, *self.judge(halo, inside, molecules, pixels))
+
+    @torch.no_grad()
+    def take_up(self, tile: JudgedTile) -> None:
+        """Write one tile."""
+        evidence, prediction = self.prediction.evidence, self.prediction
+        prediction.cell_confidence[tile.inside] = 1.0
+        if prediction.confidence is not None:
+            tile.window.of(prediction.confidence)[:] = 1.0
+        if tile.grid is None:
+            gene = torch.as_tensor(self.tissue.molecules.gene[tile.inside], dtype=torch.long, device=evidence.noise.device)
+            evidence.noise.index_add_(0, gene, torch.ones_like(gene, dtype=evidence.noise.dtype))
+            return
+        nuclei = tile.window.of(self.tissue.labels)
+        if prediction.labels is not None:
+            tile.window.of(prediction.labels)[:] = nuclei
+        if tile.molecules is not None and tile.pixels is not None and tile.source is not None and tile.place is not None:
+            self._assign(tile.source, tile.molecules, tile.inside)
+            self._add_area(tile.pixels, tile.place[:, :-1] * tile.weight)
+            self._write(tile.grid, tile.pixels, tile.place.cpu().numpy())
         own, area = np.unique(nuclei[nuclei > 0] - 1, return_counts=True)
         device = evidence.area.device
         evidence.area.index_add_(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,7 @@ from sjg.training._state import CellState, Evidence, initial_state, revise
 from sjg.training._tissue import Tissue
 from sjg.training._trainer import Trainer
 from sjg.training._windows import Window, tiles
+from sjg.training._workers import default_workers
 
 _MAX_NOISE_OUTSIDE = 0.5
 _TRAINING = "checkpoint"
@@ -111,13 +113,14 @@ def segment_tissue(
     tissue = Tissue(molecules, nuclei_labels, parameters)
     trainer = make_trainer(tissue, types, parameters, fabric, random_state)
     plan = _common_plan(parameters, tissue, len(types.names), fabric)
-    trainer.patch_px = plan.patch_px
+    trainer.patch_px, trainer.n_workers = plan.patch_px, plan.n_workers
     checkpoints = Checkpoints(checkpoint_dir, run, every=checkpoint_interval, fabric=fabric)
     with checkpoints.interruptible():
         history = _take_up(trainer, checkpoints, resume=resume)
-        _train(trainer, history, checkpoints, report)
+        with closing(trainer):
+            _train(trainer, history, checkpoints, report)
         model = trainer.averaged_model()
-        passes = _Passes(model, tissue, parameters, fabric, random_state, checkpoints, report, plan.tile_px)
+        passes = _Passes(model, tissue, parameters, fabric, random_state, checkpoints, report, plan)
         settle = passes.run("types", trainer.state, pixels=False, own=trainer.own)
         state = revise(trainer.state, settle.evidence, parameters)
         own = None
@@ -191,7 +194,8 @@ def _common_plan(parameters: Parameters, tissue: Tissue, n_types: int, fabric: F
     """The plan of the process with the least memory."""
     density = len(tissue.molecules) / max(tissue.labels.size, 1)
     free = min(every_value(fabric, free_memory(fabric.device)))
-    return make_plan(parameters, n_types=n_types, density=density, device=fabric.device, free_bytes=free)
+    workers = min(every_value(fabric, default_workers(fabric.device)))
+    return make_plan(parameters, n_types=n_types, density=density, device=fabric.device, free_bytes=free, n_workers=workers)
 
 
 def _take_up(trainer: Trainer, checkpoints: Checkpoints, *, resume: bool) -> list[dict[str, Any]]:
@@ -237,7 +241,7 @@ class _Passes:
     random_state: int
     checkpoints: Checkpoints
     report: OnProgress
-    tile_px: int
+    plan: Plan
 
     def run(self, phase: str, state: CellState, *, pixels: bool = True, own: OwnProfiles | None = None) -> Prediction:
         """One pass; the same in all processes."""
@@ -249,7 +253,7 @@ class _Passes:
         def array(field: str, shape: tuple[int, ...], dtype: np.dtype) -> NDArray[Any]:
             return checkpoints.array(f"{phase}-{field}", shape, dtype)
 
-        tile_px = int(before["tile_px"]) if before is not None and valid else self.tile_px
+        tile_px = int(before["tile_px"]) if before is not None and valid else self.plan.tile_px
         prediction = Prediction.empty(self.tissue, state, pixels=pixels, array=array)
         if before is not None and valid:
             prediction.n_done = int(before["n_done"])
@@ -278,7 +282,15 @@ class _Passes:
         else:
             judge = FoldJudge(self.model, self.tissue, state, self.parameters, own=own, seed=seed)
         return predict(
-            judge, self.tissue, self.parameters, into=prediction, tile_px=tile_px, seed=seed, fabric=self.fabric, on_tile=on_tile
+            judge,
+            self.tissue,
+            self.parameters,
+            into=prediction,
+            tile_px=tile_px,
+            seed=seed,
+            fabric=self.fabric,
+            n_workers=self.plan.n_workers,
+            on_tile=on_tile,
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,11 +22,12 @@ from sjg.training._likelihood import expected_count, molecule_rates
 from sjg.training._model import Batch, CompetitionModel
 from sjg.training._own_profiles import OwnProfiles, fit_own_profiles
 from sjg.training._parameters import Parameters
-from sjg.training._patches import inside_of, patch_starts
+from sjg.training._patches import JudgedPatch, Patches, inside_of
 from sjg.training._plan import is_out_of_memory, smaller
 from sjg.training._state import CellState, Evidence, revise
 from sjg.training._tissue import Points, Tissue
 from sjg.training._windows import Window
+from sjg.training._workers import in_order
 
 _MAX_GRADIENT_NORM = 5.0
 #: memory of the running mean of the weights, in steps
@@ -87,6 +89,11 @@ class Trainer:
         if parameters.use_claims and parameters.own_profiles:
             self.own = fit_own_profiles(state, tissue.nucleus_of, tissue.molecules.gene, rng=generator(random_state, 8))
         self._judge: ClaimJudge | None = None
+        #: patches of this round, made ahead by workers
+        self._ahead: Generator[JudgedPatch] | None = None
+        self._stream: tuple[int, ...] = ()
+        #: threads that judge patches; the result does not depend on their number
+        self.n_workers = 1
         #: mean loss of the round before
         self.last_loss = float("nan")
         #: side of a patch, which shrinks where memory runs out
@@ -94,7 +101,7 @@ class Trainer:
         self.step = 0
         #: whether training has converged before its last step
         self.stopped = False
-        self.starts = patch_starts(tissue, parameters)
+        self.patches = Patches(tissue, parameters)
 
     @property
     def n_steps(self) -> int:
@@ -143,11 +150,13 @@ class Trainer:
         """One patch, and smaller patches from now on where memory runs out."""
         while True:
             before = [None if p.grad is None else p.grad.clone() for p in self.model.parameters()]
+            self._stream = stream
             try:
                 return self._patch(generator(self.random_state, *stream), weight=weight)
             except Exception as error:
                 if not is_out_of_memory(error):
                     raise
+                self.close()
                 self.patch_px = smaller(self.patch_px, error, "patch", self.fabric.device)
             for parameter, gradient in zip(self.model.parameters(), before, strict=True):
                 parameter.grad = gradient
@@ -159,17 +168,13 @@ class Trainer:
     def _patch_with_claims(self, rng: np.random.Generator, *, weight: float) -> _Outcome:
         """Claims say whose molecules and pixels are; the network learns the types of nuclei and of pixels that are clear."""
         tissue, state = self.tissue, self.state
-        window = self._draw_window(rng)
-        halo = window.grown(self.parameters.halo_px)
-        near = tissue.molecules_in(halo)
-        inside = near[inside_of(tissue.molecules.yx_px[near], window)]
-        pixels = self._draw_pixels(window, rng)
-        points, molecules = tissue.points(pixels + 0.5, halo), tissue.points(tissue.molecules.yx_px[inside], halo)
-        source, place = self.judge(halo, inside, molecules, points)
+        patch = self._next_patch()
+        rng, window, inside, pixels = patch.rng, patch.window, patch.inside, patch.pixels
+        molecules, points, source, place = patch.molecules, patch.points, patch.source, patch.place
         flat = pixels[:, 0] * tissue.shape[1] + pixels[:, 1]
         loss = torch.zeros(())
         if self.model.module.network is not None:
-            batch = tissue.batch(halo, tissue.context(halo), near, 1.0, points, state)
+            batch = tissue.batch(patch.halo, patch.context, patch.near, 1.0, points, state)
             _, classes = self.model(self._oriented(batch, rng), state.log_profiles, state.log_prior)
             loss = self._label_loss(classes, flat, points.nucleus)
             self.fabric.backward(loss * weight)
@@ -183,6 +188,24 @@ class Trainer:
         assigned = float(1 - source[:, -1].mean()) if len(inside) else float("nan")
         return _Outcome(float(loss.detach()), assigned, flat[free], label[free])
 
+    def _next_patch(self) -> JudgedPatch:
+        """The patch of the current stream; workers make those of the rest of the round meanwhile."""
+        if self._ahead is None:
+            _, first_step, first_patch = self._stream
+            steps_per_round, share = self.parameters.steps_per_round, share_of(self.fabric, self.parameters.patches_per_step)
+            rest = range(first_step, (first_step // steps_per_round + 1) * steps_per_round)
+            streams = [(1, step, patch) for step in rest for patch in share if (step, patch) >= (first_step, first_patch)]
+            judge, side = self.judge, self.patch_px
+            work = lambda stream: self.patches.judged(generator(self.random_state, *stream), side, judge)  # noqa: E731
+            self._ahead = in_order(work, streams, self.n_workers)
+        return next(self._ahead)
+
+    def close(self) -> None:
+        """Let go of what was made ahead."""
+        if self._ahead is not None:
+            self._ahead.close()
+            self._ahead = None
+
     def _oriented(self, batch: Batch, rng: np.random.Generator) -> Batch:
         if not self.parameters.augment:
             return batch
@@ -192,7 +215,7 @@ class Trainer:
     def _patch_held_out(self, rng: np.random.Generator, *, weight: float) -> _Outcome:
         """The competition learns to predict molecules that it has not seen."""
         parameters, tissue, state = self.parameters, self.tissue, self.state
-        window = self._draw_window(rng)
+        window = self.patches.window(rng, self.patch_px)
         halo = window.grown(parameters.halo_px)
         fraction = float(rng.uniform(*parameters.input_fraction))
         near = tissue.molecules_in(halo)
@@ -202,7 +225,7 @@ class Trainer:
         yx = tissue.molecules.yx_px[target]
         target = target[inside_of(yx, window)]
         n_targets = len(target)
-        pixels = self._draw_pixels(window, rng)
+        pixels = self.patches.pixels(window, rng, self.patch_px)
         points = tissue.points(np.concatenate([tissue.molecules.yx_px[target], pixels + 0.5]), halo)
         inputs = near[shown] if parameters.held_out else near
         batch = tissue.batch(halo, tissue.context(halo), inputs, fraction if parameters.held_out else 1.0, points, state)
@@ -236,6 +259,8 @@ class Trainer:
 
     def end_round(self) -> dict[str, Any]:
         """Re-estimate the cells from the evidence of the round and start the next one; returns its summary."""
+        # what was made ahead ends with the round, because the state of the cells does
+        self.close()
         before = self.state.posterior.argmax(1)
         self.state = revise(self.state, self.total_evidence(), self.parameters)
         changed = float((self.state.posterior.argmax(1) != before).float().mean())
@@ -316,21 +341,6 @@ class Trainer:
         factor = 0.5 * (1 + math.cos(math.pi * progress)) + 0.02
         for group in self.optimizer.param_groups:
             group["lr"] = factor * group["peak_lr"]
-
-    def _draw_window(self, rng: np.random.Generator) -> Window:
-        side = self.patch_px
-        height, width = self.tissue.shape
-        y0, x0 = self.starts[int(rng.integers(len(self.starts)))]
-        jitter_y, jitter_x = rng.integers(-side // 2, side // 2 + 1, 2)
-        h, w = min(side, height), min(side, width)
-        return Window(int(np.clip(y0 + jitter_y, 0, height - h)), int(np.clip(x0 + jitter_x, 0, width - w)), h, w)
-
-    def _draw_pixels(self, window: Window, rng: np.random.Generator) -> NDArray[np.int64]:
-        # a patch that had to shrink has its share of the points
-        share = (self.patch_px / self.parameters.patch_size_px) ** 2
-        n = min(max(1, int(self.parameters.points_per_patch * share)), window.height * window.width)
-        flat = rng.integers(0, window.height * window.width, n)
-        return np.stack([flat // window.width + window.y0, flat % window.width + window.x0], 1)
 
 
 def _mean(values: list[float]) -> float:
