@@ -135,6 +135,19 @@ def test_inner_boundary_is_that_of_scikit_image(rng):
     np.testing.assert_array_equal(inner_boundary(labels), find_boundaries(labels, connectivity=1, mode="inner"))
 
 
+def test_blocks_change_nothing(monkeypatch):
+    from sjg.imaging import _blocks
+
+    rng = np.random.default_rng(3)
+    cells, nuclei = _random(rng), _random(rng)
+    expected = match_nuclei(cells, nuclei)
+    monkeypatch.setattr(_blocks, "BLOCK_PX", 7)
+    found = match_nuclei(cells, nuclei)
+    for name in ("cell_id", "nucleus_id", "mismatch", "cell_area_px2", "nucleus_area_px2", "retained_px2"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
+    assert len(expected) > 2
+
+
 def test_a_hundred_thousand_cells_in_seconds():
     side, count = 10, 320
     cells = np.kron(np.arange(1, count**2 + 1).reshape(count, count), np.ones((side, side), dtype=np.int64))

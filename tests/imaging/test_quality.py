@@ -3,11 +3,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scipy import ndimage
-from skimage.morphology import closing, disk, opening
+from skimage import morphology
 from skimage.segmentation import expand_labels
 
 from sjg.imaging import QUALITY_METRICS, quality_metrics, quality_scores, tissue_foreground
-from sjg.imaging._quality import _closed, _opened
+from sjg.imaging._disks import closed, opened
 
 
 def _tissue(seed=0):
@@ -73,8 +73,8 @@ def test_scores_do_not_depend_on_the_unit_of_a_metric():
 def test_closing_and_opening_are_those_with_a_disk(radius):
     mask = ndimage.gaussian_filter(np.random.default_rng(radius).normal(size=(90, 90)), 2) > 0.05
     inner = (slice(2 * radius, -2 * radius),) * 2
-    np.testing.assert_array_equal(_closed(mask, radius)[inner], closing(mask, disk(radius))[inner])
-    np.testing.assert_array_equal(_opened(mask, radius)[inner], opening(mask, disk(radius))[inner])
+    np.testing.assert_array_equal(closed(mask, radius)[inner], morphology.closing(mask, morphology.disk(radius))[inner])
+    np.testing.assert_array_equal(opened(mask, radius)[inner], morphology.opening(mask, morphology.disk(radius))[inner])
 
 
 def test_foreground_is_the_tissue():
@@ -83,6 +83,52 @@ def test_foreground_is_the_tissue():
     tissue = np.kron(cells > 0, np.ones((3, 3))) > 0
     found = tissue_foreground(large)
     assert (found & tissue).sum() / (found | tissue).sum() > 0.9
+
+
+def test_blocks_and_lazy_arrays_change_nothing(monkeypatch):
+    import dask.array as da
+
+    from sjg.imaging import _blocks
+
+    cells, nuclei, channels, foreground = _tissue()
+    nuclei[np.isin(nuclei, (1, 2))] = 0
+    expected = quality_metrics(cells, nuclei, channels, foreground, pixel_size_um=0.5)
+    monkeypatch.setattr(_blocks, "BLOCK_PX", 50)
+    lazy = [da.from_array(raster, chunks=32) for raster in (cells, nuclei, foreground)]
+    planes = [da.from_array(channel, chunks=32) for channel in channels]
+    found = quality_metrics(*lazy[:2], planes, lazy[2], pixel_size_um=0.5)
+    assert found == pytest.approx(expected, nan_ok=True)
+
+
+@pytest.mark.parametrize("side", [2048, 70])
+def test_foreground_settles_like_the_contour_of_scikit_image_in_blocks_of_any_size(monkeypatch, side):
+    from skimage.segmentation import morphsnakes
+
+    from sjg.imaging import _blocks
+
+    rng = np.random.default_rng(side)
+    channels = np.stack([ndimage.gaussian_filter(rng.normal(size=(200, 330)), width) for width in (1, 20)])
+    channels *= np.array([0.6, 1])[:, None, None] / channels.std(axis=(1, 2), keepdims=True)
+    channels[:, :, :150] += 2
+    raw = (channels > channels.mean(axis=(1, 2), keepdims=True)).any(axis=0)
+    solid = opened(closed(opened(closed(raw, 1), 2), 20), 10)
+    solid |= _small_parts(~solid, 20_000)
+    # scikit-image goes on from where the last call of the process left its alternating filters
+    filters = [lambda u: morphsnakes.sup_inf(morphsnakes.inf_sup(u)), lambda u: morphsnakes.inf_sup(morphsnakes.sup_inf(u))]
+    monkeypatch.setattr(morphsnakes, "_curvop", morphsnakes._fcycle(filters))
+    background = morphsnakes.morphological_geodesic_active_contour(
+        1.0 - raw, 5, init_level_set=(~solid).astype(np.int8), smoothing=1, balloon=0.8, threshold=0.5
+    )
+    expected = background == 0
+    expected |= _small_parts(~expected, 1000)
+    monkeypatch.setattr(_blocks, "BLOCK_PX", side)
+    np.testing.assert_array_equal(tissue_foreground(channels), expected)
+    assert 0.2 < expected.mean() < 0.95
+
+
+def _small_parts(mask, area):
+    parts, _ = ndimage.label(mask, structure=np.ones((3, 3)))
+    return mask & (np.bincount(parts.ravel()) < area)[parts]
 
 
 def test_the_table_ranks_segmentations():

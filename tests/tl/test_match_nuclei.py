@@ -54,6 +54,30 @@ def test_writes_pairs_with_one_id(tmp_path):
     assert set(table.obs["region"]) == {"matched_cells"}
 
 
+def test_block_by_block_on_disk_as_in_memory(tmp_path, monkeypatch):
+    from sjg.imaging import _blocks
+
+    memory = _object()
+    memory.write(tmp_path / "a.zarr")
+    memory.path = None
+    stored = read_zarr(tmp_path / "a.zarr")
+    unstored = _object()
+    sjg.tl.match_nuclei(memory, "cells", "nuclei", image_key="stain", channels=["b", "a"], progress=False)
+    monkeypatch.setattr(sjg.access, "MAX_IN_MEMORY_PX2", 0)
+    monkeypatch.setattr(_blocks, "BLOCK_PX", 18)
+    monkeypatch.setattr(sjg.settings, "scratch_dir", tmp_path)
+    for sdata in (stored, unstored):
+        sjg.tl.match_nuclei(sdata, "cells", "nuclei", image_key="stain", channels=["b", "a"], progress=False)
+        for name in ("cells", "nuclei", "cytoplasm"):
+            np.testing.assert_array_equal(np.asarray(sdata.labels[f"matched_{name}"]), np.asarray(memory.labels[f"matched_{name}"]))
+        one, other = (each["matched_table"] for each in (sdata, memory))
+        np.testing.assert_array_equal(one.obs.drop(columns="region"), other.obs.drop(columns="region"))
+        np.testing.assert_allclose(one.X, other.X)
+        np.testing.assert_allclose(one.obsm["spatial"], other.obsm["spatial"])
+    # nothing is left of the working files
+    assert [path.name for path in tmp_path.iterdir()] == ["a.zarr"]
+
+
 def test_frames_go_through_their_transformations():
     expected = _object()
     sjg.tl.match_nuclei(expected, "cells", "nuclei")

@@ -12,7 +12,7 @@ from sjg.access._geometry import areas_and_centroids, outlines
 from sjg.access._grid import labels_grid, nucleus_diameter_px, working_grid
 from sjg.access._image import read_image
 from sjg.access._intensity import instance_table, mean_intensity
-from sjg.access._label_pairs import labels_like, read_label_pair
+from sjg.access._label_pairs import labels_like, labels_on_grid, read_label_pair
 from sjg.access._labels import number_from_one, read_labels_on_grid
 from sjg.access._maps import write_maps
 from sjg.access._molecules import CONTROL_PATTERN, MoleculeReport, read_molecules
@@ -89,6 +89,7 @@ __all__ = [
     "labels_element",
     "labels_grid",
     "labels_like",
+    "labels_on_grid",
     "labels_pixel_size_um",
     "labels_table",
     "length_px",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,21 +13,28 @@ from spatialdata.models import TableModel
 
 from sjg._keys import INSTANCE_KEY, REGION_KEY
 from sjg.access._frames import apply_affine
-from sjg.access._labels import read_labels_on_grid
+from sjg.access._label_pairs import labels_on_grid
 from sjg.access._planes import channel_planes, image_grid
-from sjg.access._raster import iter_blocks
 from sjg.core import InputError
+from sjg.imaging._blocks import iter_boxes, read
 
 if TYPE_CHECKING:
     from spatialdata import SpatialData
 
 
 def mean_intensity(
-    sdata: SpatialData, labels_key: str, image_key: str, channels: Sequence[int], *, coordinate_system: str = "global"
+    sdata: SpatialData,
+    labels_key: str,
+    image_key: str,
+    channels: Sequence[int],
+    *,
+    coordinate_system: str = "global",
+    report: Callable[[int, int], None] | None = None,
 ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """Mean of each channel over the pixels of each label.
 
-    The labels are brought to the pixels of the image through both transformations; of the image one chunk is in memory at a time.
+    The labels are brought to the pixels of the image through both transformations. One block of labels and of a channel are in memory at
+    a time, and a row of numbers for each label; labels in a frame other than that of the image take a scratch file.
 
     Returns
     -------
@@ -43,27 +50,32 @@ def mean_intensity(
     Raises
     ------
     InputError
-        No label on the image.
+        No label on the image, or labels that are negative.
     """
     planes = channel_planes(sdata, image_key, channels)
     grid = image_grid(sdata, image_key, coordinate_system=coordinate_system)
-    labels, ids = read_labels_on_grid(sdata, labels_key, grid, coordinate_system=coordinate_system)
-    if not ids.size:
+    labels, source_ids = labels_on_grid(sdata, labels_key, grid, coordinate_system=coordinate_system)
+    found = []
+    for box in iter_boxes(grid.shape, report=report):
+        block = read(labels, box).ravel()
+        flat = np.flatnonzero(block)
+        if not flat.size:
+            continue
+        at, ids = pd.factorize(block[flat])
+        if ids.min() < 0:
+            raise InputError(f"labels[{labels_key!r}] holds negative ids (smallest {ids.min()}); 0 is the background and ids start at 1.")
+        row, column = np.divmod(flat, box.shape[1])
+        sums = [np.bincount(at), np.bincount(at, column + (box.left + 0.5)), np.bincount(at, row + (box.top + 0.5))]
+        sums += [np.bincount(at, read(plane, box).ravel()[flat]) for plane in planes]
+        found.append(pd.DataFrame(np.column_stack(sums), index=ids.astype(np.int64)))
+    if not found:
         raise InputError(f"labels[{labels_key!r}] has no label on images[{image_key!r}]; check the transformations of both.")
-    sums = np.zeros((len(planes), len(ids) + 1))
-    moments = np.zeros((3, len(ids) + 1))
-    for channel, plane in enumerate(planes):
-        for top, left, block in iter_blocks(plane):
-            part = labels[top : top + block.shape[0], left : left + block.shape[1]]
-            rows, columns = np.nonzero(part)
-            at = part[rows, columns]
-            sums[channel] += np.bincount(at, block[rows, columns], minlength=len(ids) + 1)
-            if channel == 0:
-                moments[0] += np.bincount(at, minlength=len(ids) + 1)
-                moments[1] += np.bincount(at, columns + left + 0.5, minlength=len(ids) + 1)
-                moments[2] += np.bincount(at, rows + top + 0.5, minlength=len(ids) + 1)
-    area = moments[0, 1:]
-    return ids, (sums[:, 1:] / area).T, area, apply_affine(grid.matrix, (moments[1:, 1:] / area).T)
+    whole = pd.concat(found).groupby(level=0).sum()
+    numbers, values = whole.index.to_numpy(), whole.to_numpy()
+    area = values[:, 0]
+    means = values[:, 1:] / area[:, None]
+    own = numbers if source_ids is None else source_ids[numbers - 1]
+    return own, means[:, 2:], area, apply_affine(grid.matrix, means[:, :2])
 
 
 def instance_table(

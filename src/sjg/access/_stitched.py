@@ -27,16 +27,16 @@ MAX_IN_MEMORY_PX2 = 2**26
 _KINDS = ("images", "labels")
 
 
-def blank_rasters(names: Sequence[str], shape: tuple[int, int], folder: Path | None) -> dict[str, Any]:
-    """Arrays of zeros to stitch into: in memory, or chunked files in `folder` where one is given."""
+def blank_rasters(names: Sequence[str], shape: tuple[int, int], folder: Path | None, *, dtype: str = "int32") -> dict[str, Any]:
+    """Arrays of zeros to write into: in memory, or chunked files in `folder` where one is given."""
     if folder is None:
-        return {name: np.zeros(shape, dtype=np.int32) for name in names}
+        return {name: np.zeros(shape, dtype=dtype) for name in names}
     return {
         name: zarr.create_array(
             folder / f"stitched_{name}.zarr",
             shape=shape,
             chunks=(min(CHUNK_PX, shape[0]), min(CHUNK_PX, shape[1])),
-            dtype="int32",
+            dtype=dtype,
             overwrite=True,
         )
         for name in names

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sjg.core import InputError
+from sjg.imaging._blocks import Report, iter_boxes, read
 from sjg.imaging._boundaries import inner_boundary
-from sjg.metrics import label_overlap
+from sjg.metrics._overlap import OverlapCounter, as_ids
 from sjg.metrics._pairing import optimal_pairs
 
 Assignment = Literal["optimal", "greedy"]
@@ -58,7 +59,7 @@ class NucleusMatches:
         return len(self) / union if union else float("nan")
 
 
-def match_nuclei(cells: NDArray[Any], nuclei: NDArray[Any], *, assignment: Assignment = "optimal") -> NucleusMatches:
+def match_nuclei(cells: Any, nuclei: Any, *, assignment: Assignment = "optimal", report: Report | None = None) -> NucleusMatches:
     """Pair cells with nuclei.
 
     A pair may form where the nucleus has pixels in the *interior* of the cell, which is the cell without its inner boundary. Its mismatch
@@ -67,10 +68,12 @@ def match_nuclei(cells: NDArray[Any], nuclei: NDArray[Any], *, assignment: Assig
     Parameters
     ----------
     cells, nuclei
-        (y, x) integer labels of one shape, 0 = background; ids may have gaps.
+        (y, x) integer labels of one shape, 0 = background; ids may have gaps. NumPy, Zarr or Dask arrays, read block by block.
     assignment
         ``"optimal"`` minimises the total mismatch over all cells, an unmatched one counting 1. ``"greedy"`` is the published rule: in the
         order of their ids, each cell takes the unused nucleus with the smallest mismatch (of several, the lowest id).
+    report
+        Is told (blocks done, blocks in all).
 
     Raises
     ------
@@ -95,8 +98,18 @@ def match_nuclei(cells: NDArray[Any], nuclei: NDArray[Any], *, assignment: Assig
     """
     if assignment not in ("optimal", "greedy"):
         raise InputError(f"assignment={assignment!r} is unknown; choose 'optimal' or 'greedy'.")
-    whole = label_overlap(cells, nuclei)
-    inside = label_overlap(np.where(inner_boundary(cells), 0, cells), nuclei)
+    cells, nuclei = as_ids(cells, "cells"), as_ids(nuclei, "nuclei")
+    if tuple(cells.shape) != tuple(nuclei.shape):
+        raise InputError(f"cells and nuclei must have one shape, got {tuple(cells.shape)} and {tuple(nuclei.shape)}.")
+    counters = OverlapCounter(), OverlapCounter()
+    for box in iter_boxes(cells.shape, report=report):
+        outer = box.grown(1, cells.shape)
+        window = read(cells, outer)
+        interior = np.where(inner_boundary(window), 0, window)
+        part, at = read(nuclei, box), box.inside(outer)
+        for counter, labels in zip(counters, (window, interior), strict=True):
+            counter.add(labels[at], part)
+    whole, inside = (counter.overlap() for counter in counters)
     cell = np.searchsorted(whole.truth_id, inside.truth_id)[inside.truth_index]
     nucleus = np.searchsorted(whole.label_id, inside.label_id)[inside.label_index]
     retained = inside.shared / whole.label_size[nucleus]
@@ -121,7 +134,7 @@ def repaired_labels(
 ) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]:
     """Matched cells, their nuclei trimmed to the interior, and cytoplasm (cell without nucleus), with one id 1..m for each pair.
 
-    Also right for a strip of the image, as long as it has a row of margin.
+    Also right for a block of the image, as long as it has a pixel of margin.
     """
     number = np.arange(1, len(matches) + 1, dtype=np.int32)
     cell = _renumber(cells, matches.cell_id, number)
@@ -145,6 +158,12 @@ def _greedy(cell: NDArray[np.intp], nucleus: NDArray[np.intp], retained: NDArray
 
 
 def _renumber(labels: NDArray[Any], old: NDArray[np.int64], new: NDArray[np.int32]) -> NDArray[np.int32]:
+    if not len(old):
+        return np.zeros(labels.shape, dtype=np.int32)
+    if int(old.max()) <= 4 * len(old) + labels.size:
+        table = np.zeros(int(old.max()) + 2, dtype=np.int32)
+        table[old] = new
+        return table[np.clip(labels, 0, len(table) - 1)]
     order = np.argsort(old, kind="stable")
     known = np.append(old[order], -1)
     position = np.searchsorted(known[:-1], labels)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
-from skimage.segmentation import morphological_geodesic_active_contour
+from sklearn import config_context
 from sklearn.cluster import KMeans
 from sklearn.metrics import silhouette_score
 
 from sjg.core import InputError
+from sjg.imaging._blocks import Report, iter_boxes, read
 from sjg.imaging._match import NucleusMatches, match_nuclei, repaired_labels
+from sjg.imaging._pixel_sums import LabelSums, Moments
 
 _CELL_METRICS = (
     "NumberOfCellsPer100SquareMicrons",
@@ -35,56 +38,40 @@ QUALITY_METRICS = (*_CELL_METRICS, *(f"{part}: {name}" for part in _PARTS for na
 _CLUSTERS = range(1, 11)
 #: silhouettes are computed on at most this many cells
 _MAX_SILHOUETTE = 5000
-
-
-def tissue_foreground(channels: NDArray[Any], *, min_channels: int = 1) -> NDArray[np.bool_]:
-    """Tissue, as CellSegmentationEvaluator separates it from the background.
-
-    Pixels above the mean of at least `min_channels` channels, closed by 1, opened by 2, closed by 20 and opened by 10 px; holes under
-    20,000 px are filled, five steps of a geodesic active contour settle the outline, holes under 1,000 px are filled.
-
-    Parameters
-    ----------
-    channels
-        (c, y, x) intensities, those that were segmented.
-    """
-    above = np.sum([channel > channel.mean(dtype=np.float64) for channel in channels], axis=0)
-    raw = above >= min_channels
-    mask = _opened(_closed(_opened(_closed(raw, 1), 2), 20), 10)
-    mask = _filled(mask, 20_000)
-    # the contour grows out of the background, held where the raw mask begins
-    background = morphological_geodesic_active_contour(
-        1.0 - raw, 5, init_level_set=(~mask).astype(np.int8), smoothing=1, balloon=0.8, threshold=0.5
-    )
-    return _filled(background == 0, 1000)
+#: megabytes for the distances between them
+_SILHOUETTE_MB = 64
 
 
 def quality_metrics(
-    cells: NDArray[Any],
-    nuclei: NDArray[Any],
-    channels: NDArray[Any],
-    foreground: NDArray[np.bool_],
+    cells: Any,
+    nuclei: Any,
+    channels: Sequence[Any] | NDArray[Any],
+    foreground: Any,
     *,
     pixel_size_um: float,
     random_state: int = 0,
+    report: Report | None = None,
 ) -> dict[str, float]:
     """The 14 metrics, each higher for a better segmentation.
 
     Cells and nuclei are paired and repaired first (:func:`match_nuclei`, published rule); all but the matched fraction are about the
-    pairs. Standardisation is over the whole channel, where the original code standardises each image column by itself.
+    pairs. Standardisation is over the whole channel, where the original code standardises each image column by itself. Rasters are
+    read block by block; in memory are a block and a few numbers for each cell.
 
     Parameters
     ----------
     cells, nuclei
-        (y, x) labels.
+        (y, x) labels; NumPy, Zarr or Dask arrays, like all rasters here.
     channels
-        (c, y, x) intensities.
+        (c, y, x) intensities, or a sequence of (y, x) arrays.
     foreground
         (y, x) tissue, see :func:`tissue_foreground`.
     pixel_size_um
         Side of a pixel.
     random_state
         Seed of the k-means clusterings.
+    report
+        Is told (blocks done, blocks in all) of the pass over the channels.
 
     Returns
     -------
@@ -94,18 +81,74 @@ def quality_metrics(
     ----------
     Chen & Murphy (2023), Molecular Biology of the Cell 34:ar50.
     """
-    if not cells.shape == nuclei.shape == foreground.shape == channels.shape[1:]:
+    shape = tuple(cells.shape)
+    if any(tuple(raster.shape) != shape for raster in (nuclei, foreground, *channels)):
         raise InputError("cells, nuclei, foreground and channels must have one shape.")
     matches = match_nuclei(cells, nuclei, assignment="greedy")
-    cell, nucleus, cytoplasm = repaired_labels(cells, nuclei, matches)
-    values = _coverage(cell, matches, foreground, pixel_size_um)
-    values |= _foreground_outside(foreground & (cell == 0), channels)
-    clusterings = _clusterings(_means(cell, _standard(channels), len(matches)), random_state)
-    for part, labels in zip(_PARTS, (nucleus, cytoplasm), strict=True):
-        raw, standard = (_means(labels, scaled, len(matches)) for scaled in (channels, _standard(channels)))
-        for name, value in _homogeneity(raw, standard, clusterings, random_state).items():
-            values[f"{part}: {name}"] = value
+    pixels = _Pixels.of(cells, nuclei, channels, foreground, matches, report)
+    values = _coverage(pixels, matches, shape[0] * shape[1], pixel_size_um) | _foreground_outside(pixels)
+    clusterings = _clusterings(pixels.standard(pixels.parts["cell"].means), random_state)
+    for name in _PARTS:
+        raw = pixels.parts[name].means
+        for metric, value in _homogeneity(raw, pixels.standard(raw), clusterings, random_state).items():
+            values[f"{name}: {metric}"] = value
     return {name: values[name] for name in QUALITY_METRICS}
+
+
+@dataclass(frozen=True)
+class _Pixels:
+    """What the metrics have to know about pixels.
+
+    ``parts`` are sums over cells, nuclei and cytoplasm, ``mean`` and ``deviation`` those of whole channels, ``outside`` the tissue that no cell
+    covers, ``n_*`` numbers of pixels.
+    """
+
+    parts: dict[str, LabelSums]
+    mean: NDArray[np.float64]
+    deviation: NDArray[np.float64]
+    outside: Moments
+    n_foreground: int
+    n_covered: int
+    n_covered_foreground: int
+
+    @classmethod
+    def of(
+        cls,
+        cells: Any,
+        nuclei: Any,
+        channels: Sequence[Any] | NDArray[Any],
+        foreground: Any,
+        matches: NucleusMatches,
+        report: Report | None,
+    ) -> _Pixels:
+        parts = {name: LabelSums(len(matches), len(channels)) for name in ("cell", *_PARTS)}
+        whole = [Moments(1) for _ in channels]
+        outside = Moments(len(channels))
+        counts = np.zeros(3, dtype=np.int64)
+        for box in iter_boxes(tuple(cells.shape), report=report):
+            outer = box.grown(1, tuple(cells.shape))
+            repaired = repaired_labels(read(cells, outer), read(nuclei, outer), matches)
+            labels = dict(zip(parts, (part[box.inside(outer)].ravel() for part in repaired), strict=True))
+            tissue = read(foreground, box).ravel()
+            covered = labels["cell"] > 0
+            counts += [tissue.sum(), covered.sum(), (covered & tissue).sum()]
+            uncovered = np.flatnonzero(tissue & ~covered)
+            places = {name: np.flatnonzero(part) for name, part in labels.items()}
+            seen = []
+            for channel, plane in enumerate(channels):
+                values = read(plane, box).ravel()
+                whole[channel].add(values[None])
+                for name, place in places.items():
+                    parts[name].add(channel, labels[name][place], values[place])
+                seen.append(values[uncovered])
+            outside.add(np.stack(seen))
+        mean, deviation = (np.concatenate([getattr(moments, name) for moments in whole]) for name in ("mean", "deviation"))
+        return cls(parts, mean, np.where(deviation > 0, deviation, 1), outside, *counts.tolist())
+
+    def standard(self, means: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(labels, channels) means of the standardised channels."""
+        scaled: NDArray[np.float64] = (means - self.mean) / self.deviation
+        return scaled
 
 
 def quality_scores(metrics: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -150,14 +193,12 @@ def quality_scores(metrics: NDArray[np.float64]) -> NDArray[np.float64]:
     return score
 
 
-def _coverage(cell: NDArray[np.int32], matches: NucleusMatches, foreground: NDArray[np.bool_], pixel_size_um: float) -> dict[str, float]:
-    mask = cell > 0
-    inside = int((mask & foreground).sum())
-    n_foreground, n_background, n_mask = int(foreground.sum()), int((~foreground).sum()), int(mask.sum())
+def _coverage(pixels: _Pixels, matches: NucleusMatches, n_pixels: int, pixel_size_um: float) -> dict[str, float]:
+    inside, n_mask, n_background = pixels.n_covered_foreground, pixels.n_covered, n_pixels - pixels.n_foreground
     spread = float(matches.cell_area_px2.std()) if len(matches) else float("nan")
     return {
-        "NumberOfCellsPer100SquareMicrons": 100 * len(matches) / (cell.size * pixel_size_um**2),
-        "FractionOfForegroundOccupiedByCells": _ratio(inside, n_foreground),
+        "NumberOfCellsPer100SquareMicrons": 100 * len(matches) / (n_pixels * pixel_size_um**2),
+        "FractionOfForegroundOccupiedByCells": _ratio(inside, pixels.n_foreground),
         "1-FractionOfBackgroundOccupiedByCells": 1 - (_ratio(n_mask - inside, n_background) if n_background else 0.0),
         "FractionOfCellMaskInForeground": _ratio(inside, n_mask),
         # cells of one size have no logarithm of spread; below one pixel they count as equal
@@ -166,15 +207,12 @@ def _coverage(cell: NDArray[np.int32], matches: NucleusMatches, foreground: NDAr
     }
 
 
-def _foreground_outside(outside: NDArray[np.bool_], channels: NDArray[Any]) -> dict[str, float]:
+def _foreground_outside(pixels: _Pixels) -> dict[str, float]:
     """How alike the tissue is that no cell covers: a mixture of missed cells and background is not."""
     cv = first = float("nan")
-    if outside.sum() > 1:
-        pixels = channels[:, outside].astype(np.float64)
-        mean = channels.reshape(len(channels), -1).mean(axis=1, dtype=np.float64)
-        cv = float(np.mean(pixels.std(axis=1) / np.where(mean > 0, mean, 1)))
-        spread = channels.reshape(len(channels), -1).std(axis=1, dtype=np.float64)
-        first = _first_component(pixels.T / np.where(spread > 0, spread, 1))
+    if pixels.outside.count > 1:
+        cv = float(np.mean(pixels.outside.deviation / np.where(pixels.mean > 0, pixels.mean, 1)))
+        first = _first_share(pixels.outside.scatter / np.outer(pixels.deviation, pixels.deviation))
     return {"1/(AvgCVForegroundOutsideCells+1)": 1 / (cv + 1), "FractionOfFirstPCForegroundOutsideCells": first}
 
 
@@ -199,7 +237,8 @@ def _homogeneity(
         firsts.append(sum(w * _first_component(standard[group]) for w, group in zip(weights, groups, strict=True)))
         if 1 < len(groups) < len(labels):
             size = _MAX_SILHOUETTE if len(labels) > _MAX_SILHOUETTE else None
-            silhouettes.append(float(silhouette_score(standard, labels, sample_size=size, random_state=random_state)))
+            with config_context(working_memory=_SILHOUETTE_MB):
+                silhouettes.append(float(silhouette_score(standard, labels, sample_size=size, random_state=random_state)))
     nothing = float("nan")
     values = (
         1 / (float(np.mean(variations)) + 1) if variations else nothing,
@@ -220,52 +259,14 @@ def _first_component(values: NDArray[np.float64]) -> float:
     """Fraction of the variance along the first principal component; 1 where there is none."""
     if len(values) < 2:
         return 1.0
-    covariance = np.cov(values, rowvar=False).reshape(values.shape[1], values.shape[1])
+    return _first_share(np.cov(values, rowvar=False).reshape(values.shape[1], values.shape[1]))
+
+
+def _first_share(covariance: NDArray[np.float64]) -> float:
     eigenvalues = np.linalg.eigvalsh(covariance)
     total = float(eigenvalues.sum())
     return float(eigenvalues[-1] / total) if total > 1e-12 else 1.0
 
 
-def _means(labels: NDArray[np.int32], channels: NDArray[Any], count: int) -> NDArray[np.float64]:
-    """(count, channels) mean of each channel in labels 1..count; NaN without pixels."""
-    flat = np.flatnonzero(labels)
-    ids = labels.ravel()[flat]
-    size = np.bincount(ids, minlength=count + 1)[1:]
-    with np.errstate(invalid="ignore"):
-        return np.column_stack([np.bincount(ids, channel.ravel()[flat], minlength=count + 1)[1:] / size for channel in channels])
-
-
-def _standard(channels: NDArray[Any]) -> NDArray[np.float64]:
-    flat = channels.reshape(len(channels), -1).astype(np.float64)
-    spread = flat.std(axis=1, keepdims=True)
-    scaled: NDArray[np.float64] = ((flat - flat.mean(axis=1, keepdims=True)) / np.where(spread > 0, spread, 1)).reshape(channels.shape)
-    return scaled
-
-
 def _ratio(part: int, whole: int) -> float:
     return part / whole if whole else float("nan")
-
-
-def _grown(mask: NDArray[np.bool_], radius_px: int) -> NDArray[np.bool_]:
-    """Dilation by a disk; a distance transform takes the same time for every radius."""
-    if not mask.any():
-        return mask
-    grown: NDArray[np.bool_] = ndimage.distance_transform_edt(~mask) <= radius_px
-    return grown
-
-
-def _closed(mask: NDArray[np.bool_], radius_px: int) -> NDArray[np.bool_]:
-    return ~_grown(~_grown(mask, radius_px), radius_px)
-
-
-def _opened(mask: NDArray[np.bool_], radius_px: int) -> NDArray[np.bool_]:
-    return ~_closed(~mask, radius_px)
-
-
-def _filled(mask: NDArray[np.bool_], max_area_px2: int) -> NDArray[np.bool_]:
-    """Fill the parts of the background (8 neighbours) smaller than an area."""
-    holes, count = ndimage.label(~mask, structure=np.ones((3, 3)))
-    small = np.bincount(holes.ravel(), minlength=count + 1) < max_area_px2
-    small[0] = False
-    filled: NDArray[np.bool_] = mask | small[holes]
-    return filled

@@ -84,30 +84,63 @@ def label_overlap(truth: ArrayLike, labels: ArrayLike) -> Overlap:
     if tuple(first.shape) != tuple(second.shape):
         msg = f"truth and labels must have one shape, got {tuple(first.shape)} and {tuple(second.shape)}; bring both onto one grid"
         raise InputError(msg)
-    parts = [_sum_pairs(*_runs(np.asarray(first[rows]), np.asarray(second[rows]))) for rows in _row_blocks(first.shape)]
-    if not parts:
-        parts = [(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.int64))]
-    a, b, n = _sum_pairs(*(np.concatenate(column) for column in zip(*parts, strict=True)))
-    if len(a) and (a.min() < 0 or b.min() < 0):
-        msg = "ids must not be negative; use 0 for background"
-        raise InputError(msg)
+    counter = OverlapCounter()
+    for rows in _row_blocks(first.shape):
+        counter.add(np.asarray(first[rows]), np.asarray(second[rows]))
+    return counter.overlap()
 
-    truth_id, truth_inverse = _compact(a)
-    label_id, label_inverse = _compact(b)
-    truth_size = np.bincount(truth_inverse, weights=n, minlength=len(truth_id)).astype(np.int64)
-    label_size = np.bincount(label_inverse, weights=n, minlength=len(label_id)).astype(np.int64)
-    truth_first, label_first = int(np.searchsorted(truth_id, 1)), int(np.searchsorted(label_id, 1))
-    both = (a > 0) & (b > 0)
-    return Overlap(
-        truth_id=truth_id[truth_first:],
-        label_id=label_id[label_first:],
-        truth_size=truth_size[truth_first:],
-        label_size=label_size[label_first:],
-        truth_index=truth_inverse[both] - truth_first,
-        label_index=label_inverse[both] - label_first,
-        shared=n[both],
-        n_background=int(n[(a == 0) & (b == 0)].sum()),
-    )
+
+class OverlapCounter:
+    """:func:`label_overlap` of arrays that come in parts, in any order.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sjg.metrics._overlap import OverlapCounter
+    >>> counter = OverlapCounter()
+    >>> counter.add(np.array([1, 1]), np.array([7, 7]))
+    >>> counter.add(np.array([2, 0]), np.array([7, 0]))
+    >>> counter.overlap().shared
+    array([2, 1])
+    """
+
+    def __init__(self) -> None:
+        self._parts: list[tuple[NDArray[Any], NDArray[Any], NDArray[np.int64]]] = []
+
+    def add(self, truth: NDArray[Any], labels: NDArray[Any]) -> None:
+        """Count the pairs of two arrays of ids of one shape."""
+        self._parts.append(_sum_pairs(*_runs(truth, labels)))
+
+    def overlap(self) -> Overlap:
+        """The table of all that was added.
+
+        Raises
+        ------
+        InputError
+            An id is negative.
+        """
+        nothing = (np.zeros(0, np.int64),) * 3
+        a, b, n = _sum_pairs(*(np.concatenate(column) for column in zip(*(self._parts or [nothing]), strict=True)))
+        if len(a) and (a.min() < 0 or b.min() < 0):
+            msg = "ids must not be negative; use 0 for background"
+            raise InputError(msg)
+
+        truth_id, truth_inverse = _compact(a)
+        label_id, label_inverse = _compact(b)
+        truth_size = np.bincount(truth_inverse, weights=n, minlength=len(truth_id)).astype(np.int64)
+        label_size = np.bincount(label_inverse, weights=n, minlength=len(label_id)).astype(np.int64)
+        truth_first, label_first = int(np.searchsorted(truth_id, 1)), int(np.searchsorted(label_id, 1))
+        both = (a > 0) & (b > 0)
+        return Overlap(
+            truth_id=truth_id[truth_first:],
+            label_id=label_id[label_first:],
+            truth_size=truth_size[truth_first:],
+            label_size=label_size[label_first:],
+            truth_index=truth_inverse[both] - truth_first,
+            label_index=label_inverse[both] - label_first,
+            shared=n[both],
+            n_background=int(n[(a == 0) & (b == 0)].sum()),
+        )
 
 
 def as_ids(ids: ArrayLike, name: str) -> Any:
@@ -116,7 +149,7 @@ def as_ids(ids: ArrayLike, name: str) -> Any:
     if array.ndim == 0:
         msg = f"{name} must be an array of ids, got a single number"
         raise InputError(msg)
-    if np.size(array) and not np.issubdtype(array.dtype, np.integer):
+    if 0 not in array.shape and not np.issubdtype(array.dtype, np.integer):
         msg = f"{name} must hold integer ids, got dtype {array.dtype}; label connected regions of a mask first (scipy.ndimage.label)"
         raise InputError(msg)
     return array

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sjg import access
+from sjg.tl._patch_progress import patch_progress
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,10 +23,12 @@ def aggregate_channels(
     pixel_size_um: float | None = None,
     coordinate_system: str = "global",
     overwrite: bool = False,
+    progress: bool = True,
 ) -> None:
     """Average every channel of an image over every label and write the table.
 
-    Labels and image are brought together through their transformations; the image is read one chunk at a time.
+    Labels and image are brought together through their transformations and read block by block, so that memory follows the number of labels
+    and not the size of the image.
 
     Parameters
     ----------
@@ -45,6 +48,8 @@ def aggregate_channels(
         Where the elements meet; the frame of ``obsm["spatial"]``.
     overwrite
         Whether an existing table may be replaced.
+    progress
+        Whether to show a bar.
 
     Returns
     -------
@@ -79,7 +84,10 @@ def aggregate_channels(
     indices = access.choose_planes(sdata, image_key, channels)
     if pixel_size_um is None:
         pixel_size_um = access.only_pixel_size_um(sdata, image_key, coordinate_system=coordinate_system)
-    ids, means, area, centroid = access.mean_intensity(sdata, labels_key, image_key, indices, coordinate_system=coordinate_system)
+    with patch_progress(progress, "mean intensity") as report:
+        ids, means, area, centroid = access.mean_intensity(
+            sdata, labels_key, image_key, indices, coordinate_system=coordinate_system, report=report
+        )
     unit, factor = ("px2", 1.0) if pixel_size_um is None else ("um2", pixel_size_um**2)
     table = access.instance_table(
         means,

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sjg import access
 from sjg._keys import table_key
 from sjg._logging import logger
+from sjg._settings import settings
 from sjg.core import InputError
 from sjg.imaging import match_nuclei as match
 from sjg.imaging import repaired_labels
+from sjg.imaging._blocks import iter_boxes, read
+from sjg.tl._patch_progress import patch_progress
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from spatialdata import SpatialData
 
@@ -35,11 +41,13 @@ def match_nuclei(
     coordinate_system: str = "global",
     key_added: str = "matched",
     overwrite: bool = False,
+    progress: bool = True,
 ) -> None:
     """Pair cells with nuclei, trim each nucleus to the interior of its cell, and drop what has no partner.
 
     The mismatch of a pair is the part of the nucleus outside the interior of the cell (the cell without its inner boundary); pairs with
-    mismatch 1 never form. Where `nuclei_key` has another raster or frame, it is brought to the pixels of `cells_key`.
+    mismatch 1 never form. Where `nuclei_key` has another raster or frame, it is brought to the pixels of `cells_key`. Labels are read and
+    written block by block; those of more than 67 million pixels never lie in memory as a whole where a store backs the object.
 
     Parameters
     ----------
@@ -63,6 +71,8 @@ def match_nuclei(
         Prefix of the outputs.
     overwrite
         Whether outputs of these names may be replaced.
+    progress
+        Whether to show bars.
 
     Returns
     -------
@@ -102,38 +112,47 @@ def match_nuclei(
     table_name = table_key(key_added)
     access.check_new_keys(sdata, {"labels": list(keys.values()), "tables": [table_name]}, key_added=key_added, overwrite=overwrite)
     cells, nuclei, source_ids = access.read_label_pair(sdata, cells_key, nuclei_key, coordinate_system=coordinate_system)
-    matches = match(cells, nuclei, assignment=assignment)
+    with patch_progress(progress, "pairs") as report:
+        matches = match(cells, nuclei, assignment=assignment, report=report)
     if not len(matches):
         raise InputError(
             f"No cell of labels[{cells_key!r}] has a nucleus of labels[{nuclei_key!r}] in its interior ({matches.n_cells} cells, "
             f"{matches.n_nuclei} nuclei); check that both lie in the same place in {coordinate_system!r}."
         )
-    parts = dict(zip(_PARTS, repaired_labels(cells, nuclei, matches), strict=True))
-    elements = access.labels_like(sdata, cells_key, parts)
-    points_key = next(iter(sdata.points)) if len(sdata.points) == 1 else None
-    size = access.labels_pixel_size_um(sdata, cells_key, points_key, coordinate_system=coordinate_system, pixel_size_um=pixel_size_um)
-    grid = access.labels_grid(sdata, cells_key, coordinate_system=coordinate_system, pixel_size_um=size)
-    _, centroid = access.areas_and_centroids(parts["cells"])
+    if pixel_size_um is None:
+        pixel_size_um = access.only_pixel_size_um(sdata, cells_key, coordinate_system=coordinate_system)
+    grid = access.labels_grid(sdata, cells_key, coordinate_system=coordinate_system, pixel_size_um=pixel_size_um)
     nucleus_ids = matches.nucleus_id if source_ids is None else source_ids[matches.nucleus_id - 1]
-    values, names = _intensity(sdata, cells_key, image_key, channels, matches, coordinate_system)
+    values, names = _intensity(sdata, cells_key, image_key, channels, matches, coordinate_system, progress)
     summary = _summary(matches, assignment)
-    table = access.instance_table(
-        values,
-        names,
-        region=keys["cells"],
-        instance_ids=np.arange(1, len(matches) + 1),
-        obs={
-            "mismatch": matches.mismatch,
-            "retained_fraction": 1 - matches.mismatch,
-            **_areas(matches, grid.pixel_size_um),
-            "source_cell_id": matches.cell_id,
-            "source_nucleus_id": nucleus_ids,
-        },
-        spatial=access.apply_affine(grid.matrix, centroid),
-        uns={"match_nuclei": access.plain(summary | {"cells_key": cells_key, "nuclei_key": nuclei_key})},
-    )
-    outputs = access.Outputs(labels={keys[part]: elements[part] for part in _PARTS}, tables={table_name: table})
-    access.attach(sdata, outputs)
+    on_disk = grid.shape[0] * grid.shape[1] > access.MAX_IN_MEMORY_PX2
+    with tempfile.TemporaryDirectory(prefix="sjg-match-nuclei-", dir=settings.scratch_dir) as scratch:
+        parts = access.blank_rasters(_PARTS, grid.shape, Path(scratch) if on_disk else None)
+        with patch_progress(progress, "repair") as report:
+            centroid = _write_parts(parts, cells, nuclei, matches, report)
+        table = access.instance_table(
+            values,
+            names,
+            region=keys["cells"],
+            instance_ids=np.arange(1, len(matches) + 1),
+            obs={
+                "mismatch": matches.mismatch,
+                "retained_fraction": 1 - matches.mismatch,
+                **_areas(matches, grid.pixel_size_um),
+                "source_cell_id": matches.cell_id,
+                "source_nucleus_id": nucleus_ids,
+            },
+            spatial=access.apply_affine(grid.matrix, centroid),
+            uns={"match_nuclei": access.plain(summary | {"cells_key": cells_key, "nuclei_key": nuclei_key})},
+        )
+        if on_disk and sdata.path is None:
+            # the scratch files go: without a store the result has to live in memory
+            parts = {name: np.asarray(array) for name, array in parts.items()}
+        elements = access.labels_like(sdata, cells_key, parts)
+        outputs = access.Outputs(labels={keys[part]: elements[part] for part in _PARTS}, tables={table_name: table})
+        access.attach(sdata, outputs)
+        if on_disk:
+            access.read_again(sdata, {"labels": list(keys.values())})
     logger.info(
         "%d pairs of %d cells and %d nuclei; %.1f %% of their nuclei kept",
         len(matches),
@@ -143,6 +162,27 @@ def match_nuclei(
     )
 
 
+def _write_parts(
+    parts: Mapping[str, Any], cells: Any, nuclei: Any, matches: NucleusMatches, report: Callable[[int, int], None]
+) -> NDArray[np.float64]:
+    """Write cells, nuclei and cytoplasm of the pairs; return the (m, 2) centroids (x, y) of the cells in pixels."""
+    shape = tuple(cells.shape)
+    sums = np.zeros((2, len(matches) + 1))
+    for box in iter_boxes(shape, report=report):
+        outer = box.grown(1, shape)
+        repaired = repaired_labels(read(cells, outer), read(nuclei, outer), matches)
+        for name, labels in zip(_PARTS, repaired, strict=True):
+            block = labels[box.inside(outer)]
+            if block.any():
+                parts[name][box.slices] = block
+        block = repaired[0][box.inside(outer)]
+        row, column = np.nonzero(block)
+        for axis, position in enumerate((column + (box.left + 0.5), row + (box.top + 0.5))):
+            sums[axis] += np.bincount(block[row, column], position, minlength=len(matches) + 1)
+    centroid: NDArray[np.float64] = (sums[:, 1:] / matches.cell_area_px2).T
+    return centroid
+
+
 def _intensity(
     sdata: SpatialData,
     cells_key: str,
@@ -150,11 +190,13 @@ def _intensity(
     channels: Sequence[str | int] | None,
     matches: NucleusMatches,
     coordinate_system: str,
+    progress: bool,
 ) -> tuple[Any, list[str]]:
     if image_key is None:
         return np.zeros((len(matches), 0)), []
     indices = access.choose_planes(sdata, image_key, channels)
-    ids, means, _, _ = access.mean_intensity(sdata, cells_key, image_key, indices, coordinate_system=coordinate_system)
+    with patch_progress(progress, "mean intensity") as report:
+        ids, means, _, _ = access.mean_intensity(sdata, cells_key, image_key, indices, coordinate_system=coordinate_system, report=report)
     row = np.searchsorted(ids, matches.cell_id).clip(max=len(ids) - 1)
     values = np.where((ids[row] == matches.cell_id)[:, None], means[row], np.nan)
     return values, access.channel_names(sdata, image_key, indices)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from sjg import access
 from sjg._logging import logger
+from sjg._settings import settings
 from sjg.core import InputError
 from sjg.imaging import CellParameters, FolderResults, MemoryResults, PatchRun, WatershedParameters, lay_patches
 from sjg.imaging._segmenters import OUTPUTS
@@ -196,18 +197,18 @@ def segment_image(
     )
     n_pixels = scope.layout.shape[0] * scope.layout.shape[1]
     on_disk = n_pixels > access.MAX_IN_MEMORY_PX2
-    with tempfile.TemporaryDirectory(prefix="sjg-segment-image-") as scratch:
+    with tempfile.TemporaryDirectory(prefix="sjg-segment-image-", dir=settings.scratch_dir) as scratch:
         results: MemoryResults | FolderResults
         if checkpoint_dir is not None or on_disk:
             folder = Path(scratch if checkpoint_dir is None else checkpoint_dir)
-            settings = {
+            facts = {
                 "image_key": image_key,
                 "shape": scope.layout.shape,
                 "channels": scope.channels,
                 "layout": asdict(scope.layout),
                 **describe_method(request, segmenter),
             }
-            results = FolderResults(folder, settings, resume=resume)
+            results = FolderResults(folder, facts, resume=resume)
         else:
             folder, results = None, MemoryResults()
         n_skipped = int((~scope.informative).sum())

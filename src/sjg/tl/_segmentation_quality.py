@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pandas as pd
 
 from sjg import access
+from sjg._settings import settings
 from sjg.core import InputError
 from sjg.imaging import QUALITY_METRICS, quality_metrics, quality_scores, tissue_foreground
+from sjg.tl._patch_progress import patch_progress
 
 if TYPE_CHECKING:
     from spatialdata import SpatialData
@@ -27,11 +30,14 @@ def segmentation_quality(
     pixel_size_um: float | None = None,
     coordinate_system: str = "global",
     random_state: int = 0,
+    progress: bool = True,
 ) -> pd.DataFrame:
     """The 14 truth-free metrics of CellSegmentationEvaluator, and a score that ranks segmentations.
 
     Each metric is higher for a better segmentation: density and coverage of cells, evenness of their size, agreement of cells with
     nuclei, uniformity of the tissue that no cell covers, and likeness of cells of one cluster in nucleus and cytoplasm.
+
+    Image and labels are read block by block; the outline of the tissue in images of more than 67 million pixels goes to a scratch file.
 
     Parameters
     ----------
@@ -54,6 +60,8 @@ def segmentation_quality(
         Where the elements meet.
     random_state
         Seed of the clusterings.
+    progress
+        Whether to show bars.
 
     Returns
     -------
@@ -94,22 +102,29 @@ def segmentation_quality(
         )
     grid = access.image_grid(sdata, image_key, coordinate_system=coordinate_system)
 
-    def stack(wanted: Sequence[str | int] | None) -> np.ndarray:
-        planes = access.channel_planes(sdata, image_key, access.choose_planes(sdata, image_key, wanted))
-        return np.stack([np.asarray(plane) for plane in planes])
+    def planes(wanted: Sequence[str | int] | None) -> list[Any]:
+        return access.channel_planes(sdata, image_key, access.choose_planes(sdata, image_key, wanted))
 
-    intensities = stack(channels)
-    if segmented_channels is None:
-        everything = stack(None)
-        foreground = tissue_foreground(everything, min_channels=round(0.1 * len(everything)) + 1 if len(everything) > 1 else 1)
-    else:
-        foreground = tissue_foreground(stack(segmented_channels))
+    intensities, segmented = planes(channels), planes(segmented_channels)
+    min_channels = round(0.1 * len(segmented)) + 1 if segmented_channels is None and len(segmented) > 1 else 1
     rows = []
-    for key, of_nuclei in zip(keys, nuclei_keys, strict=True):
-        labels, nuclei = (
-            access.read_labels_on_grid(sdata, name, grid, coordinate_system=coordinate_system)[0] for name in (key, of_nuclei)
-        )
-        rows.append(quality_metrics(labels, nuclei, intensities, foreground, pixel_size_um=pixel_size_um, random_state=random_state))
+    with tempfile.TemporaryDirectory(prefix="sjg-quality-", dir=settings.scratch_dir) as scratch:
+        folder = Path(scratch) if grid.shape[0] * grid.shape[1] > access.MAX_IN_MEMORY_PX2 else None
+        with patch_progress(progress, "tissue") as report:
+            foreground = tissue_foreground(
+                segmented,
+                min_channels=min_channels,
+                blank=lambda name: access.blank_rasters([name], grid.shape, folder, dtype="bool")[name],
+                report=report,
+            )
+        for key, of_nuclei in zip(keys, nuclei_keys, strict=True):
+            labels, nuclei = (access.labels_on_grid(sdata, name, grid, coordinate_system=coordinate_system)[0] for name in (key, of_nuclei))
+            with patch_progress(progress, key) as report:
+                rows.append(
+                    quality_metrics(
+                        labels, nuclei, intensities, foreground, pixel_size_um=pixel_size_um, random_state=random_state, report=report
+                    )
+                )
     table = pd.DataFrame(rows, index=pd.Index(keys, name="segmentation"), columns=list(QUALITY_METRICS))
     table["quality_score"] = quality_scores(table.to_numpy())
     return table
