@@ -5,6 +5,10 @@
 One tissue a step: claims of all its cells at once, cross entropy of the true cell of pixels outside nuclei and of molecules. Types start
 as in a run (from nuclei) or from the truth with errors. ``--start`` goes on from earlier weights, ``--validate`` prints the scores on
 tissues that were left out.
+
+The weights in the package: 20,500 steps on 5,500 tissues of a narrower kind (cells of even density, nuclei up to 55 % of a cell, noise up to
+25 %), then 13,000 steps at ``--learning-rate 1.5e-3`` in which three of four tissues were of the present kind, with ``--keep-start 0.5``: the
+mean of both loses hardly anything on even tissue and keeps most of what the second part taught about uneven, sparse and noisy tissue.
 """
 
 from __future__ import annotations
@@ -100,7 +104,8 @@ def claims(net: ClaimNet, example: Example, rng: np.random.Generator) -> tuple[C
     )
     turns, mirror = int(rng.integers(4)), bool(rng.integers(2))
     crops = torch.rot90(crops, turns, (2, 3))
-    maps = net(crops.flip(3) if mirror else crops)
+    # a third less time on a CPU than in the usual layout
+    maps = net((crops.flip(3) if mirror else crops).contiguous(memory_format=torch.channels_last))
     maps = maps.flip(3) if mirror else maps
     return Claims(tissue.nuclei, everyone, torch.rot90(maps, -turns, (2, 3)).contiguous()), evidence
 
@@ -136,17 +141,18 @@ def _slot(candidate: np.ndarray, signed_px: np.ndarray, true_cell: np.ndarray) -
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("tissues", type=Path)
+    parser.add_argument("tissues", type=Path, nargs="+", help="folders; one that is named twice counts twice")
     parser.add_argument("--steps", type=int, default=20_000)
     parser.add_argument("--learning-rate", type=float, default=2e-3)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--start", type=Path)
+    parser.add_argument("--keep-start", type=float, default=0.0, help="share of the weights of --start in the result")
     parser.add_argument("--validate", type=Path)
     parser.add_argument("--output", type=Path, required=True)
     arguments = parser.parse_args()
     torch.manual_seed(arguments.seed)
     rng = np.random.default_rng(arguments.seed)
-    files = sorted(arguments.tissues.glob("*.npz"))
+    files = [path for folder in arguments.tissues for path in sorted(folder.glob("*.npz"))]
     net = ClaimNet(N_CHANNELS)
     if arguments.start is not None:
         net.load_state_dict(load_claim_net(arguments.start).state_dict())
@@ -171,6 +177,9 @@ def main() -> None:
         records.append((float(of_pixels.detach()), float(of_molecules.detach()), *right))
         if (step + 1) % 100 == 0:
             print(step + 1, np.round(np.mean(records[-100:], 0), 3), f"{time.perf_counter() - started:.0f} s", flush=True)
+    if arguments.start is not None and arguments.keep_start > 0:
+        for name, value in load_claim_net(arguments.start).state_dict().items():
+            average[name].lerp_(value, arguments.keep_start)
     net.load_state_dict(average)
     save_claim_net(net, arguments.output)
     if arguments.validate is not None:
