@@ -219,3 +219,31 @@ def test_non_finite_logits_surface(pointwise: Callable[[torch.Tensor], nn.Module
 def test_an_error_in_the_model_is_not_swallowed() -> None:
     with pytest.raises(RuntimeError):
         closed_form(nn.Conv2d(5, 2, 1), torch.rand(1, 2, 4, 4), 0)
+
+
+@pytest.mark.parametrize("probes", ["signs", "interleaved"])
+def test_windows_of_a_raster_join_without_a_seam(probes: str, seeded: Seeded) -> None:
+    """Signs that belong to places: a window says the same as the whole wherever its margin reaches."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(2, 4, 3, padding=1), nn.Tanh(), nn.Conv2d(4, 2, 3, padding=1))
+    inputs = torch.rand(1, 2, 24, 30)
+
+    def at(rows: slice, columns: slice, origin_px: tuple[int, int] | None) -> torch.Tensor:
+        return closed_form(
+            model,
+            inputs[..., rows, columns],
+            0,
+            n_probes=3,
+            generator=seeded(5),
+            probes=probes,  # type: ignore[arg-type]
+            origin_px=origin_px,
+        )
+
+    whole = at(slice(0, 24), slice(0, 30), (-7, 100))
+    # an output reaches 2 px, and what it does there depends on 2 px more
+    window = at(slice(5, 20), slice(9, 28), (-2, 109))
+    torch.testing.assert_close(window[..., 4:-4, 4:-4], whole[..., 9:16, 13:24])
+    alone = at(slice(5, 20), slice(9, 28), None)
+    assert (alone[..., 4:-4, 4:-4] - whole[..., 9:16, 13:24]).abs().mean() > 0.02
+    columns = at(slice(0, 24), slice(0, 30), (0, 0)), whole
+    assert (columns[0] - columns[1]).abs().mean() > 0.02

@@ -8,6 +8,7 @@ import torch
 
 from sjg.core import generator
 from sjg.training import Parameters, make_fabric
+from sjg.training._attribution import attribution_maps
 from sjg.training._importance import gene_importance, nearest_posterior
 from sjg.training._run import make_trainer
 from sjg.training._tissue import Tissue
@@ -51,3 +52,19 @@ def test_a_type_is_sought_where_its_cells_are(planted, trainer):
     importance = gene_importance(trainer.model.module, trainer.tissue, trainer.state, QUICK, rng=generator(0))
     for k in range(3):
         assert set(np.argsort(-importance[:, k])[:4] % 3) == {k}
+
+
+@pytest.mark.parametrize("method", ["closed_form", "gradient"])
+def test_maps_do_not_depend_on_their_tiles(planted, method):
+    tissue = Tissue(planted.molecules, planted.nuclei, QUICK)
+    trainer = make_trainer(tissue, planted.types, QUICK, make_fabric("cpu"), 0)
+    model = trainer.model.module
+    model.requires_grad_(False)
+
+    def maps(side):
+        parameters = QUICK.replace(patch_size_px=side)
+        return attribution_maps(method, model, tissue, trainer.state, parameters, genes=[0, 5], target=1, n_steps=1, rng=generator(3))
+
+    # not their logarithms: those of gradients that cancel out are all rounding
+    tiled, whole = np.exp(maps(32)), np.exp(maps(96))
+    np.testing.assert_allclose(tiled, whole, atol=1e-3 * whole.max())

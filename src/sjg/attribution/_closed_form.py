@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,7 @@ def closed_form(
     grid_px: int = 1,
     generator: torch.Generator | None = None,
     probes: ProbeKind = "signs",
+    origin_px: tuple[int, int] | None = None,
 ) -> Tensor:
     r"""Attribution of every channel at every pixel at the cost of `n_probes` backward passes.
 
@@ -48,6 +49,9 @@ def closed_form(
     probes
         ``"signs"`` (dense Rademacher vectors) or ``"interleaved"`` (sparse ones, sharper for local networks, see the
         documentation of the method).
+    origin_px
+        (y, x) of the first pixel in a larger raster of which `inputs` are a window: the signs then belong to places of that raster, so
+        that windows computed with equal generators join without a seam. None draws them for this call alone.
 
     Returns
     -------
@@ -81,20 +85,22 @@ def closed_form(
         scores = []
         for index, one in enumerate(targets):
             last = index == len(targets) - 1
-            square = _squared_columns(channel(logits, one), inputs, n_probes, grid_px, generator, probes, keep_graph=not last)
+            output = channel(logits, one)
+            vectors = probe_vectors(probes, n_probes, like=output.detach(), generator=generator, origin_px=origin_px)
+            square = _squared_columns(output, inputs, vectors, grid_px, keep_graph=not last)
             scores.append(half_log(square))
     return torch.stack(scores) if several else scores[0]
 
 
-def _squared_columns(
-    output: Tensor, inputs: Tensor, n_probes: int, grid_px: int, generator: torch.Generator, probes: ProbeKind, *, keep_graph: bool
-) -> Tensor:
+def _squared_columns(output: Tensor, inputs: Tensor, vectors: Iterator[Tensor], grid_px: int, *, keep_graph: bool) -> Tensor:
     """(B, C, H / grid, W / grid) estimate of ``||J_p||^2``."""
     total = sum_cells(torch.zeros_like(inputs, requires_grad=False), grid_px)
     if not output.requires_grad:  # the class does not depend on the input at all
         return total
-    for index, vector in enumerate(probe_vectors(probes, n_probes, like=output.detach(), generator=generator)):
-        keep = keep_graph or index < n_probes - 1
+    following = next(vectors, None)
+    while following is not None:
+        vector, following = following, next(vectors, None)
+        keep = keep_graph or following is not None
         (product,) = torch.autograd.grad(output, inputs, vector, retain_graph=keep)
         cells = sum_cells(product, grid_px)
         total.addcmul_(cells, cells)

@@ -22,7 +22,8 @@ Method = Literal["closed_form", "optimize", "gradient"]
 METHODS: tuple[Method, ...] = ("closed_form", "optimize", "gradient")
 #: genes that share one dense input, which bounds the memory
 _GENE_CHUNK = 64
-_HALO_PX = 32
+#: margin of a tile of a map: a pixel feels outputs as far away as the network reaches (41 px), and those feel inputs around them
+MAP_HALO_PX = 64
 
 
 def importance_by(
@@ -73,13 +74,18 @@ def attribution_maps(
 ) -> NDArray[np.float32]:
     """(genes, H, W) attribution of one type over the whole tissue, tile by tile with margins."""
     out = np.zeros((len(genes), *tissue.shape), np.float32)
+    seed = int(rng.integers(2**31))
     windows = list(tiles(tissue.shape, parameters.patch_size_px))
     for done, window in enumerate(windows):
-        halo = window.grown(_HALO_PX)
+        halo = window.grown(MAP_HALO_PX)
         rows = slice(window.y0, window.y0 + window.height)
         columns = slice(window.x0, window.x0 + window.width)
-        inner = slice(_HALO_PX, -_HALO_PX)
-        for chunk, maps in _maps(method, model, tissue, state, halo, target, genes, n_steps=n_steps, n_probes=parameters.n_probes, rng=rng):
+        inner = slice(MAP_HALO_PX, -MAP_HALO_PX)
+        # every tile starts from the same draws, whose place is the tissue: tiles with draws of their own would show
+        draws = np.random.default_rng(seed)
+        for chunk, maps in _maps(
+            method, model, tissue, state, halo, target, genes, n_steps=n_steps, n_probes=parameters.n_probes, rng=draws
+        ):
             out[chunk, rows, columns] = maps[:, inner, inner]
         if on_tile is not None:
             on_tile(done + 1, len(windows))
@@ -107,7 +113,9 @@ def _maps(
         channels = SplatChannels(head, maps, embedding[chosen], sigma_px=sigma_px)
         zeros = maps.new_zeros(1, len(chosen), *maps.shape[2:])
         if method == "closed_form":
-            found = closed_form(channels, zeros, target + 1, n_probes=n_probes, generator=generator)
+            found = closed_form(
+                channels, zeros, target + 1, n_probes=n_probes, generator=generator, probes="interleaved", origin_px=(window.y0, window.x0)
+            )
         elif method == "optimize":
             found = optimize(channels, zeros, target + 1, n_steps=n_steps, generator=generator)
         elif method == "gradient":

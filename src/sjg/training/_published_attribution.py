@@ -9,8 +9,9 @@ import torch
 from numpy.typing import NDArray
 
 from sjg.attribution import GeneImportance, molecule_attribution
+from sjg.training._attribution import MAP_HALO_PX
 from sjg.training._published_features import Features
-from sjg.training._published_gate import HALO_PX, window_attribution
+from sjg.training._published_gate import window_attribution
 from sjg.training._published_network import PublishedNetwork
 from sjg.training._published_parameters import PublishedAttribution, PublishedParameters
 from sjg.training._windows import Window, tiles
@@ -109,10 +110,13 @@ def published_maps(
     """(genes, H, W) attribution of one type (0..K - 1) over the whole tissue, tile by tile with margins."""
     out = np.zeros((len(genes), *features.shape), np.float32)
     side = parameters.patch_size_px
+    seed = int(rng.integers(2**31))
     for tile in tiles(features.shape, side):
-        window = Window(tile.y0, tile.x0, side, side).grown(HALO_PX)
-        for chunk, maps in _gene_chunks(method, network, features, window, genes, target, parameters, rng):
-            inner = maps[:, HALO_PX : HALO_PX + tile.height, HALO_PX : HALO_PX + tile.width].cpu().numpy()
+        window = Window(tile.y0, tile.x0, side, side).grown(MAP_HALO_PX)
+        # every tile starts from the same draws, whose place is the tissue: tiles with draws of their own would show
+        draws = np.random.default_rng(seed)
+        for chunk, maps in _gene_chunks(method, network, features, window, genes, target, parameters, draws):
+            inner = maps[:, MAP_HALO_PX : MAP_HALO_PX + tile.height, MAP_HALO_PX : MAP_HALO_PX + tile.width].cpu().numpy()
             out[chunk, tile.y0 : tile.y0 + tile.height, tile.x0 : tile.x0 + tile.width] = inner
     return out
 
@@ -140,6 +144,7 @@ def _gene_chunks(
             types=[target + 1],
             parameters=parameters.replace(attribution_grid_px=1),
             generator=seed,
+            origin_px=(window.y0, window.x0),
         )
         yield chunk, maps[0]
 

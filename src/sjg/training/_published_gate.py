@@ -42,10 +42,12 @@ def window_attribution(
     types: Sequence[int],
     parameters: PublishedParameters,
     generator: torch.Generator,
+    origin_px: tuple[int, int] | None = None,
 ) -> Tensor:
     """(T, n, H, W) attribution of `genes` (n) for `types` (T of 1..K) at a window, higher = more informative.
 
-    ``closed_form`` and ``optimize`` give -log sigma, ``gradient`` the log magnitude of the derivative.
+    ``closed_form`` and ``optimize`` give -log sigma, ``gradient`` the log magnitude of the derivative. For `origin_px` see
+    :func:`sjg.attribution.closed_form`.
     """
     embedding = network.embedding().detach()
     with torch.no_grad():
@@ -58,7 +60,14 @@ def window_attribution(
             model = SplatChannels(network, maps, rows, sigma_px=sigma_px)
             nothing = maps.new_zeros(1, len(genes), *maps.shape[-2:])
             cells = closed_form(
-                model, nothing, chunk, n_probes=parameters.n_probes, grid_px=grid_px, generator=generator, probes="interleaved"
+                model,
+                nothing,
+                chunk,
+                n_probes=parameters.n_probes,
+                grid_px=grid_px,
+                generator=generator,
+                probes="interleaved",
+                origin_px=origin_px,
             )[:, 0]
         elif method == "gradient":
             model = SplatChannels(network, maps, rows, sigma_px=sigma_px)
