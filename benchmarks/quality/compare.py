@@ -2,7 +2,7 @@
 
     python benchmarks/quality/external/environments.py          # once: pciSeq and ComSeg
     python benchmarks/quality/compare.py --seeds 0 1 2          # every condition and method; skips what is done
-    python benchmarks/quality/report.py                         # docs/comparison.md's tables and figure
+    python benchmarks/quality/figure.py                         # the figure of docs/comparison.md; its tables read the rows
 
 Rows go to results/simulated.json, one for each condition, seed and method. --again repeats the named methods.
 """

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 import sjg
 from sjg.cli import app
+from sjg.cli._report import _middle
 from sjg.cli._report_facts import fact_groups, facts, type_rows, warnings_of
 from sjg.cli._report_page import Page
 from sjg.cli._report_quality import score_rows, seam_scores
@@ -113,6 +114,39 @@ def test_facts_flatten_and_leave_the_network_out():
     assert rows == [["lr", "0.00123457"], ["seed", "1"], ["grid.shape", "2, 3"]]
 
 
+def test_arguments_that_were_left_out_are_no_zeros():
+    request = {
+        "channel": "",
+        "channels": np.empty(0),
+        "min_qv": -np.inf,
+        "pixel_size_um": 0.0,
+        "resolution_um": 0.5,
+        "features": "channels",
+    }
+    rows = dict(facts({"request": request, "n_unnamed": 0, "request_": ""}))
+    assert {name.removeprefix("request.") for name, text in rows.items() if text == "not given"} == {
+        "channel",
+        "channels",
+        "min_qv",
+        "pixel_size_um",
+    }
+    assert rows["n_unnamed"] == "0"
+    assert rows["request.resolution_um"] == "0.5"
+
+
+def test_the_detail_stays_on_the_tissue():
+    rng = np.random.default_rng(0)
+    for shape in ((400, 300), (300, 20)):
+        xy = np.vstack([rng.uniform(0, 1, (300, 2)) * shape, rng.uniform(0, 1, (400, 2)) * np.array(shape) * 0.1])
+        table = AnnData(np.zeros((len(xy), 1)), obsm={"spatial": xy})
+        x0, x1, y0, y1 = _middle(SpatialData(tables={"sjg_table": table}), "sjg_table")
+        inside = ((xy >= [x0, y0]) & (xy <= [x1, y1])).all(axis=1).sum()
+        assert 15 <= inside <= 150
+        assert (x0, x1) == pytest.approx((max(x0, xy[:, 0].min()), min(x1, xy[:, 0].max())))
+        if shape[1] > 100:
+            assert (y0, y1) == pytest.approx((max(y0, xy[:, 1].min()), min(y1, xy[:, 1].max())))
+
+
 def test_facts_by_section():
     groups = fact_groups({"image_key": "dapi", "versions": {"numpy": "2"}, "parameters": {"lr": 0.1}, "transcripts": {"n_kept": 3}})
     assert groups == {
@@ -128,6 +162,7 @@ def test_scores_with_and_without_truth():
     rows, meaning = score_rows(values, truth=False)
     assert rows == [["fraction assigned", "0.875", "0.750"]]
     assert "grows" in meaning["fraction assigned"]
+    assert score_rows({"mean_confidence": 0.9}, truth=False)[0] == [["mean confidence", "0.900", ""]]
 
 
 def test_every_score_says_what_it_means(tissue):

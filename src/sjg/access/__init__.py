@@ -18,7 +18,7 @@ from sjg.access._maps import write_maps
 from sjg.access._molecules import CONTROL_PATTERN, MoleculeReport, read_molecules
 from sjg.access._nuclei import rasterize_shapes, read_nuclei
 from sjg.access._patches import INFORMATIVE_COLUMN, patches_element, read_patches
-from sjg.access._pixel_size import image_pixel_size_um, labels_pixel_size_um, only_pixel_size_um, units_per_pixel
+from sjg.access._pixel_size import image_pixel_size_um, known_pixel_size_um, labels_pixel_size_um, only_pixel_size_um, units_per_pixel
 from sjg.access._plain import history_columns, plain
 from sjg.access._planes import (
     channel_names,
@@ -86,6 +86,7 @@ __all__ = [
     "image_shape",
     "in_memory",
     "instance_table",
+    "known_pixel_size_um",
     "labels_element",
     "labels_grid",
     "labels_like",

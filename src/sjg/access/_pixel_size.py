@@ -93,6 +93,31 @@ def only_pixel_size_um(sdata: SpatialData, image_key: str, *, coordinate_system:
     return image_pixel_size_um(sdata, image_key, points_key, coordinate_system=coordinate_system)
 
 
+def known_pixel_size_um(
+    sdata: SpatialData,
+    image_key: str,
+    pixel_size_um: float | None,
+    *,
+    coordinate_system: str = "global",
+    purpose: str,
+    instead: str | None = None,
+) -> float:
+    """`pixel_size_um`, else :func:`only_pixel_size_um`.
+
+    Raises
+    ------
+    InputError
+        Neither is known; the message says what needs it (`purpose`) and which argument would do `instead`.
+    """
+    known = pixel_size_um or only_pixel_size_um(sdata, image_key, coordinate_system=coordinate_system)
+    if known is None:
+        other = "" if instead is None else f", or {instead}= instead"
+        raise InputError(
+            f"{purpose} needs the physical pixel size of images[{image_key!r}], which is not known; pass pixel_size_um={other}."
+        )
+    return known
+
+
 def labels_pixel_size_um(
     sdata: SpatialData,
     labels_key: str,

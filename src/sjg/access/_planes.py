@@ -12,7 +12,7 @@ from spatialdata.models import get_channel_names
 
 from sjg.access._choose import choose_channel
 from sjg.access._frames import affine_matrix
-from sjg.access._pixel_size import only_pixel_size_um
+from sjg.access._pixel_size import known_pixel_size_um
 from sjg.access._raster import raster_levels
 from sjg.core import Grid, InputError
 
@@ -87,13 +87,9 @@ def length_px(
         return px
     if px is not None:
         raise InputError(f"{name}_um and {name}_px are both given; give one of them.")
-    known = pixel_size_um or only_pixel_size_um(sdata, image_key, coordinate_system=coordinate_system)
-    if known is None:
-        raise InputError(
-            f"{name}_um={um!r} needs the physical pixel size of images[{image_key!r}], which is not known; pass pixel_size_um=, or "
-            f"{name}_px= instead."
-        )
-    return um / known
+    return um / known_pixel_size_um(
+        sdata, image_key, pixel_size_um, coordinate_system=coordinate_system, purpose=f"{name}_um={um!r}", instead=f"{name}_px"
+    )
 
 
 def image_grid(sdata: SpatialData, image_key: str, *, coordinate_system: str = "global") -> Grid:

@@ -114,10 +114,7 @@ def write_segmentation(
     segmentation, source_ids = compact(segmentation, source_ids)
     region = labels_key(key_added)
     details = {
-        "key_added": key_added,
-        "image_key": image_key,
-        "points_key": points_key,
-        "coordinate_system": coordinate_system,
+        **run_keys(key_added, image_key, points_key, coordinate_system),
         "transcripts": report.counts(),
         **(uns or {}),
     }
@@ -176,38 +173,49 @@ def segmentation_table(
     """
     n_cells = len(segmentation.cell_type)
     area, centroid = areas_and_centroids(segmentation.labels)
-    area_name, areas = named_area(area, grid)
-    types = pd.Categorical.from_codes(segmentation.cell_type, categories=list(segmentation.type_names))
-    used = types.remove_unused_categories()
-    details = {
-        "parameters": segmentation.parameters,
-        "network": segmentation.network,
-        "grid": {"shape": grid.shape, "matrix": grid.matrix, "pixel_size_um": grid.pixel_size_um},
-        **(uns or {}),
-    }
     table = build_table(
         count_matrix(segmentation.molecule_cell, molecules.gene, (n_cells, len(molecules.gene_names))),
         molecules.gene_names,
         region=region,
         instance_ids=np.arange(1, n_cells + 1),
-        obs={
-            area_name: areas,
-            "cell_type": used,
-            "cell_type_confidence": segmentation.cell_type_confidence.astype(np.float32),
-            "nucleus_id": nucleus_ids(source_ids, n_cells),
-        },
+        obs=cell_columns(segmentation, grid, area, source_ids),
         spatial=apply_affine(grid.matrix, centroid),
-        uns={"sjg": {**plain(details), "history": history_columns(segmentation.history)}},
     )
-    table.uns["cell_type_colors"] = type_colors(segmentation.type_names, used)
-    table.varm["gene_importance"] = pd.DataFrame(segmentation.gene_importance, index=table.var_names, columns=list(segmentation.type_names))
+    add_run(table, segmentation, grid, uns or {})
     return table
 
 
-def type_colors(type_names: tuple[str, ...], types: pd.Categorical) -> list[str]:
-    """A colour for each category of `types`, out of the palette of all types of the run."""
-    color_of = dict(zip(type_names, distinct_colors(len(type_names)), strict=True))
-    return [color_of[name] for name in types.categories]
+def run_keys(key_added: str, image_key: str, points_key: str, coordinate_system: str) -> dict[str, str]:
+    """Which elements a run used, for its record."""
+    return {"key_added": key_added, "image_key": image_key, "points_key": points_key, "coordinate_system": coordinate_system}
+
+
+def cell_columns(segmentation: Segmentation, grid: Grid, area_px2: NDArray[np.int64], source_ids: NDArray[Any] | None) -> dict[str, Any]:
+    """What ``obs`` says of every cell, whatever it was measured in."""
+    area_name, areas = named_area(area_px2, grid)
+    types = pd.Categorical.from_codes(segmentation.cell_type, categories=list(segmentation.type_names))
+    return {
+        area_name: areas,
+        "cell_type": types.remove_unused_categories(),
+        "cell_type_confidence": segmentation.cell_type_confidence.astype(np.float32),
+        "nucleus_id": nucleus_ids(source_ids, len(segmentation.cell_type)),
+    }
+
+
+def add_run(table: AnnData, segmentation: Segmentation, grid: Grid, details: Mapping[str, Any]) -> None:
+    """The record of the run, the importance of its genes or channels and the colours of its types."""
+    record = {
+        "parameters": segmentation.parameters,
+        "network": segmentation.network,
+        "grid": {"shape": grid.shape, "matrix": grid.matrix, "pixel_size_um": grid.pixel_size_um},
+        **details,
+    }
+    names = list(segmentation.type_names)
+    table.uns["sjg"] = {**plain(record), "history": history_columns(segmentation.history)}
+    table.varm["gene_importance"] = pd.DataFrame(segmentation.gene_importance, index=table.var_names, columns=names)
+    # out of the palette of all types of the run, so that a type keeps its colour where others are absent
+    color_of = dict(zip(names, distinct_colors(len(names)), strict=True))
+    table.uns["cell_type_colors"] = [color_of[name] for name in table.obs["cell_type"].cat.categories]
 
 
 def cell_elements(

@@ -10,6 +10,7 @@ import typer
 
 from sjg.cli._app_patches import patches
 from sjg.cli._errors import OneLineErrors
+from sjg.cli._options import Debug, Device, ImageKey, Overwrite, PointsKey, Quiet, Reference, Resume, Seed, Store, System, TruthKey
 
 app = typer.Typer(
     cls=OneLineErrors,
@@ -30,22 +31,8 @@ class DemoData(StrEnum):
     mouse_ca1 = "mouse-ca1"
 
 
-Store = Annotated[Path, typer.Argument(metavar="IN.zarr", help="SpatialData store.", show_default=False)]
-Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 Preset = Annotated[str, typer.Option(help="default, fast (2-core laptop) or published (the paper's rule).")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
-Seed = Annotated[int, typer.Option("--random-state", help="Seed: the same seed gives the same result.")]
 Epochs = Annotated[int | None, typer.Option(help="At most this many epochs. (default: as the preset says)", min=1, show_default=False)]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")]
-System = Annotated[str, typer.Option(help="Where image and transcripts are aligned.")]
-PointsKey = Annotated[str | None, typer.Option(help="Transcripts. (default: the only points)", show_default=False)]
-Reference = Annotated[
-    str | None,
-    typer.Option(
-        help="Cell types: a table of the store, an .h5ad file, or a .csv of genes x classes (means). (default: clusters)",
-        show_default=False,
-    ),
-]
 
 
 @app.command()
@@ -61,7 +48,7 @@ def segment(
             show_default=False,
         ),
     ] = None,
-    image_key: Annotated[str | None, typer.Option(help="Nuclear image. (default: the only image)", show_default=False)] = None,
+    image_key: ImageKey = None,
     points_key: PointsKey = None,
     nuclei_key: Annotated[
         str | None, typer.Option(help="Labels or shapes of nuclei. (default: nuclei, else they are segmented)", show_default=False)
@@ -92,9 +79,9 @@ def segment(
     checkpoint_interval: Annotated[
         int | None, typer.Option(help="Training steps, or tiles, between two checkpoints. (default: 50)", min=1, show_default=False)
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint.")] = False,
+    resume: Resume = False,
     overwrite: Overwrite = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
+    quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
     """Segment the cells of IN.zarr: labels, boundaries, a table of counts and types, a cell for each transcript."""
@@ -154,7 +141,7 @@ def demo(
 def evaluate(
     store: Store,
     labels_key: Annotated[str, typer.Argument(metavar="LABELS_KEY", help="Labels to measure.", show_default=False)],
-    truth_key: Annotated[str | None, typer.Option(help="Labels of the true cells.", show_default=False)] = None,
+    truth_key: TruthKey = None,
     points_key: PointsKey = None,
     reference: Reference = None,
     coordinate_system: System = "global",
@@ -180,7 +167,7 @@ def report(
     store: Store,
     output: Annotated[Path, typer.Option("-o", "--output", metavar="report.html", help="File to write.")] = Path("report.html"),
     key_added: Annotated[str, typer.Option(help="Prefix of the run's outputs.")] = "sjg",
-    truth_key: Annotated[str | None, typer.Option(help="Labels of the true cells.", show_default=False)] = None,
+    truth_key: TruthKey = None,
     reference: Reference = None,
     overwrite: Overwrite = False,
     debug: Debug = False,

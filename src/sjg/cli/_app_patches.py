@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from sjg.cli._options import Debug, Device, ImageKey, Overwrite, PointsKey, Quiet, Resume, Seed, Store
+
 patches = typer.Typer(
     name="patches",
     help="Patch files p_<row>_<col>.npz of the original research code: segment, read, write.",
@@ -17,8 +19,6 @@ patches = typer.Typer(
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="Folder of p_<row>_<col>.npz, flat or in train and test.", show_default=False)]
 Background = Annotated[str, typer.Option(help="What marks background: auto, -1 or 0.")]
 InstanceIds = Annotated[str, typer.Option(help="Ids count for the tissue, for each patch, or auto.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an output that exists.")]
-Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 
 @patches.command()
@@ -57,13 +57,13 @@ def segment(
         Path | None, typer.Option(help="Checkpoints and label cache. (default: OUT_checkpoints)", show_default=False)
     ] = None,
     checkpoint_every: Annotated[int | None, typer.Option(help="Epochs between checkpoints. (default: 10)", show_default=False)] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint.")] = False,
+    resume: Resume = False,
     background: Background = "auto",
     instance_ids: InstanceIds = "auto",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
-    random_state: Annotated[int, typer.Option(help="Seed: the same seed gives the same result.")] = 0,
+    device: Device = "auto",
+    random_state: Seed = 0,
     overwrite: Overwrite = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
+    quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
     """Segment the cells of patch files: what main.py of the original code does."""
@@ -118,16 +118,16 @@ def read(
 
 @patches.command()
 def write(
-    store: Annotated[Path, typer.Argument(metavar="IN.zarr", help="SpatialData store.", show_default=False)],
+    store: Store,
     output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="New folder.", show_default=False)],
     patch_size: Annotated[
         int | None, typer.Option(help="Side of a patch in pixels. (default: 128, or as read)", min=1, show_default=False)
     ] = None,
     nuclei_key: Annotated[str, typer.Option(help="Labels for instance: nuclei, or the cells of a run.")] = "nuclei",
     cell_type_key: Annotated[str, typer.Option(help="Column with their types; an empty text for none.")] = "cell_type",
-    points_key: Annotated[str | None, typer.Option(help="Transcripts. (default: the only points)", show_default=False)] = None,
+    points_key: PointsKey = None,
     genes_key: Annotated[str | None, typer.Option(help="Image of densities, in place of transcripts.", show_default=False)] = None,
-    image_key: Annotated[str | None, typer.Option(help="Nuclear image. (default: the only image)", show_default=False)] = None,
+    image_key: ImageKey = None,
     ground_truth_key: Annotated[str | None, typer.Option(help="Labels for ground_truth.", show_default=False)] = None,
     sigma_px: Annotated[float, typer.Option(help="Blur of the densities of transcripts.")] = 2.0,
     background: Annotated[int, typer.Option(help="What marks background: -1 as the original code expects, or 0.")] = -1,

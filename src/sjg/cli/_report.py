@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from spatialdata import SpatialData
 
 _TOP_GENES = 8
+_DETAIL_CELLS = 60
 
 
 def run_report(store: Path, output: Path, *, key_added: str, truth_key: str | None, reference: str | None, overwrite: bool) -> None:
@@ -58,7 +59,8 @@ def build_report(sdata: SpatialData, *, name: str, key_added: str, truth_key: st
     _cells(page, sdata, cells, tables, truth_key)
     _seams(page, seams)
     page.section("Cell types")
-    page.table(["cell type", "cells", "share", "median transcripts", "median confidence"], type_rows(table))
+    page.text("Transcripts and confidence are medians over the cells of the type.")
+    page.table(["cell type", "cells", "share", "transcripts", "confidence"], type_rows(table))
     page.section("Genes that drive the segmentation")
     page.picture(
         _picture(lambda file: pl.gene_importance(sdata, tables, save=file, show=False)),
@@ -74,7 +76,7 @@ def build_report(sdata: SpatialData, *, name: str, key_added: str, truth_key: st
         )
     for title, rows in fact_groups(record).items():
         page.section(title)
-        page.table(["what", "value"], rows)
+        page.facts(rows)
     return page.html()
 
 
@@ -146,10 +148,12 @@ def _picture(draw: Callable[[Path], object]) -> str:
 
 
 def _middle(sdata: SpatialData, tables: str) -> tuple[float, float, float, float]:
-    """A window with about a hundred cells around the cell in the middle."""
+    """A square with some sixty cells around the middle, no further than the cells reach."""
     xy = np.asarray(sdata.tables[tables].obsm["spatial"], dtype=float)
-    centre = np.median(xy, axis=0)
-    distance = np.abs(xy - centre).max(axis=1)
-    half = float(max(np.sort(distance)[min(len(distance), 100) - 1], 1.0))
+    distance = np.abs(xy - np.median(xy, axis=0)).max(axis=1)
+    half = float(max(np.sort(distance)[min(len(distance), _DETAIL_CELLS) - 1], 1.0))
+    low, high = xy.min(axis=0), xy.max(axis=0)
+    # moved inwards where it would stick out; where the tissue is smaller than the window, centred on it
+    centre = np.where(high - low > 2 * half, np.clip(np.median(xy, axis=0), low + half, high - half), (low + high) / 2)
     x, y = centre
     return float(x - half), float(x + half), float(y - half), float(y + half)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 #: parts of the record that are shown in another way, or are no settings
 _NOT_SETTINGS = ("network", "history", "quality")
 _LONGEST = 12
+_NOT_GIVEN = "not given"
 
 
 def facts(record: Mapping[str, Any]) -> list[list[str]]:
@@ -25,7 +26,7 @@ def facts(record: Mapping[str, Any]) -> list[list[str]]:
                 if prefix or name not in _NOT_SETTINGS:
                     walk(f"{prefix}.{name}" if prefix else str(name), item)
         else:
-            rows.append([prefix, _text(value)])
+            rows.append([prefix, _NOT_GIVEN if _was_left_out(prefix, value) else _text(value)])
 
     walk("", record)
     # a store does not keep their order; the elements come first, then groups
@@ -87,6 +88,13 @@ def warnings_of(table: AnnData, metrics: Mapping[str, float]) -> list[str]:
             f"{seams:.1%} of the cells at borders of tiles are cut there, {elsewhere:.1%} at other lines (5 % apart or more): a seam."
         )
     return found
+
+
+def _was_left_out(name: str, value: Any) -> bool:
+    """Whether this stands for an argument that was None (stores keep no None)."""
+    if not name.startswith("request."):
+        return False
+    return np.size(value) == 0 or value == "" or (name.endswith("_um") and value == 0) or value == -np.inf
 
 
 def _text(value: Any) -> str:

@@ -19,10 +19,15 @@ img { max-width: 100%; height: auto; display: block; }
 figcaption, .quiet { color: var(--quiet); font-size: 0.9rem; }
 .note { color: var(--quiet); font-size: 0.8rem; line-height: 1.3; }
 .scroll { overflow-x: auto; }
-@media (max-width: 40rem) { .wide img { max-width: none; width: 42rem; } th, td { padding-right: 0.5rem; } }
+@media (max-width: 40rem) {
+  .wide img { max-width: none; width: 42rem; }
+  .wide + figcaption::after { content: " Scroll sideways."; }
+  th, td { padding-right: 0.5rem; }
+}
 table { border-collapse: collapse; font-size: 0.9rem; min-width: 50%; }
 th, td { text-align: left; padding: 0.25rem 0.75rem 0.25rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
 td { overflow-wrap: break-word; }
+.facts td:last-child { overflow-wrap: anywhere; }
 @media print { nav { display: none; } h2, figure { break-inside: avoid; } }
 """
 
@@ -53,7 +58,13 @@ class Page:
         """A list."""
         self._parts.append("<ul>" + "".join(f"<li>{escape(item)}</li>" for item in items) + "</ul>")
 
-    def table(self, head: Sequence[str], rows: Iterable[Sequence[str]], notes: Mapping[str, str] | None = None) -> None:
+    def facts(self, rows: Iterable[Sequence[str]]) -> None:
+        """A table of names and values, of which long ones break anywhere."""
+        self.table(["what", "value"], rows, kind="facts")
+
+    def table(
+        self, head: Sequence[str], rows: Iterable[Sequence[str]], notes: Mapping[str, str] | None = None, *, kind: str = "numbers"
+    ) -> None:
         """A table that scrolls by itself where it is wider than the screen; `notes` explain the first cell of a row."""
         notes = notes or {}
 
@@ -63,7 +74,7 @@ class Page:
 
         header = "".join(f'<th scope="col">{escape(name)}</th>' for name in head)
         body = "".join(map(row_html, rows))
-        self._parts.append(f'<div class="scroll"><table><thead><tr>{header}</tr></thead><tbody>{body}</tbody></table></div>')
+        self._parts.append(f'<div class="scroll"><table class="{kind}"><thead><tr>{header}</tr></thead><tbody>{body}</tbody></table></div>')
 
     def picture(self, webp_base64: str, caption: str, *, wide: bool = False) -> None:
         """A WebP with its caption, which is also its text for screen readers; a `wide` one scrolls on a phone instead of shrinking."""

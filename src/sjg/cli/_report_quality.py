@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 #: metrics that need no truth; all others that tl.evaluate returns compare with it
 _TRUTH_FREE = ("n_cells", "median_", "fraction_", "cell_calling_score", "negative_marker", "coexpression", "mean_confidence", "covered_")
 _POSTERIOR = "_posterior"
+#: what a run records of its posterior under a plain name
+_ALWAYS_POSTERIOR = ("mean_confidence",)
 #: what a score says, by the longest beginning that fits
 _MEANING = {
     "n_cells": "cells in the labels",
@@ -49,7 +51,7 @@ def score_rows(values: Mapping[str, float], *, truth: bool) -> tuple[list[list[s
         if np.isnan(value) or base.startswith(_TRUTH_FREE) == truth:
             continue
         row = rows.setdefault(base, [base.replace("_", " "), "", ""])
-        row[1 if name.endswith(_POSTERIOR) else 2] = number(value)
+        row[1 if name.endswith(_POSTERIOR) or base in _ALWAYS_POSTERIOR else 2] = number(value)
     # a store does not keep their order
     order = sorted(rows, key=lambda base: (list(_MEANING).index(_start(base)) if _start(base) else len(_MEANING), base))
     return [rows[base] for base in order], {rows[base][0]: _MEANING.get(_start(base), "") for base in order}

@@ -173,6 +173,7 @@ def _by_number(ids: NDArray[np.int64], instances: NDArray[np.int64], values: NDA
     if color.endswith("confidence"):
         low, high = 0.0, 1.0
     mappable = ScalarMappable(Normalize(low, high if high > low else low + 1.0), cmap)
+    mappable.set_array(finite)
     rgb = np.asarray(mappable.to_rgba(seen))[:, :3].astype(np.float32)
     rgb[~np.isfinite(seen)] = to_rgb(OTHER_COLOR)
     return Colouring(ids, rgb, title=with_unit(color), mappable=mappable)

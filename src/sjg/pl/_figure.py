@@ -40,6 +40,12 @@ def root_figure(ax: Axes) -> Figure:
     return figure
 
 
+def tidy_axes(ax: Axes, label_size: int = 8) -> None:
+    """Small tick labels, no frame at the top and on the right."""
+    ax.tick_params(labelsize=label_size)
+    ax.spines[["top", "right"]].set_visible(False)
+
+
 def panels(
     n: int,
     *,

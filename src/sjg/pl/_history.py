@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 
 from sjg.core import InputError, MissingElementError
 from sjg.pl._elements import table as get_table
-from sjg.pl._figure import finish, panels
+from sjg.pl._figure import finish, panels, tidy_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -116,15 +116,13 @@ def _draw_series(panel: Axes, epochs: np.ndarray[Any, Any], records: pd.DataFram
     panel.plot(epochs[known], values[known], color=_LINE_COLOR, linewidth=1.4, marker="o" if known.sum() <= 30 else None, markersize=3)
     panel.set_xlabel("epoch", fontsize=9)
     panel.set_ylabel(name.replace("_", " "), fontsize=9)
-    panel.tick_params(labelsize=8)
+    tidy_axes(panel)
     panel.xaxis.set_major_locator(MaxNLocator(integer=True))
     panel.margins(y=0.08)
     if "fraction" in name and known.any():
         # a change of a tenth of a percent must not look like a leap
         middle, half = float(np.mean(panel.get_ylim())), max(float(np.ptp(panel.get_ylim())) / 2, 0.025)
         panel.set_ylim(max(middle - half, 0.0), middle + half)
-    for side in ("top", "right"):
-        panel.spines[side].set_visible(False)
 
 
 def _shade_phases(panel: Axes, epochs: np.ndarray[Any, Any], phases: np.ndarray[Any, Any]) -> None:

@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.ticker import MaxNLocator
 
 from sjg.core import InputError
-from sjg.pl._figure import finish, panels
+from sjg.pl._figure import finish, panels, tidy_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -87,7 +87,5 @@ def _draw(panel: Axes, rows: pd.DataFrame, name: str) -> None:
         panel.fill_between(values.index, values["min"], values["max"], color=color, alpha=0.15, linewidth=0)
     panel.set_xlabel("genes in the panel", fontsize=9)
     panel.set_ylabel(name.replace("_", " ").replace("iou", "IoU").replace("f1", "F1"), fontsize=9)
-    panel.tick_params(labelsize=8)
+    tidy_axes(panel)
     panel.xaxis.set_major_locator(MaxNLocator(integer=True))
-    for side in ("top", "right"):
-        panel.spines[side].set_visible(False)

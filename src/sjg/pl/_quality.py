@@ -11,7 +11,7 @@ import numpy as np
 from sjg.core import MissingElementError
 from sjg.core.colors import OTHER_COLOR
 from sjg.pl._elements import table as get_table
-from sjg.pl._figure import finish, panels
+from sjg.pl._figure import finish, panels, tidy_axes
 from sjg.pl._palette import type_colors
 
 if TYPE_CHECKING:
@@ -85,9 +85,7 @@ def quality(
         else:
             _histogram(panel, table.obs[column].to_numpy(dtype=float), limits=(0.0, 1.0) if column == "cell_type_confidence" else None)
         panel.set_xlabel(text, fontsize=9)
-        panel.tick_params(labelsize=7 if column == "cell_type" else 8)
-        for side in ("top", "right"):
-            panel.spines[side].set_visible(False)
+        tidy_axes(panel, label_size=7 if column == "cell_type" else 8)
     finish(figure, save=save, show=show, own=ax is None)
     return figure
 

@@ -260,6 +260,10 @@ def _show_canvas(ax: Axes, canvas: NDArray[np.float32], view: View) -> None:
 
 def _explain(ax: Axes, colouring: Colouring, handles: list[Artist], height_in: float) -> None:
     if colouring.mappable is not None:
-        bar = root_figure(ax).colorbar(colouring.mappable, ax=ax, shrink=0.6, pad=0.02, location="left", extend="max")
+        drawn: np.ndarray[Any, Any] = np.asarray(colouring.mappable.get_array())
+        beyond = drawn.size > 0 and drawn.max() > colouring.mappable.norm.vmax
+        bar = root_figure(ax).colorbar(
+            colouring.mappable, ax=ax, shrink=0.6, pad=0.02, location="left", extend="max" if beyond else "neither"
+        )
         bar.set_label(colouring.title)
     add_legend(ax, handles, colouring.title if colouring.legend else "", height_in)

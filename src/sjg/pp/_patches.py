@@ -220,11 +220,13 @@ def _size_px(
     if len(sides) != 2 or not all(isfinite(side) and side > 0 for side in sides):
         raise InputError(f"{name}={size!r} must be a positive length, or two of them (height, width).")
     if size_um is not None:
-        known = pixel_size_um or access.only_pixel_size_um(sdata, image_key, coordinate_system=coordinate_system)
-        if known is None:
-            raise InputError(
-                f"patch_size_um={size!r} needs the physical pixel size of images[{image_key!r}], which is not known; pass pixel_size_um=, or "
-                "patch_size_px= instead."
-            )
+        known = access.known_pixel_size_um(
+            sdata,
+            image_key,
+            pixel_size_um,
+            coordinate_system=coordinate_system,
+            purpose=f"patch_size_um={size!r}",
+            instead="patch_size_px",
+        )
         sides = tuple(side / known for side in sides)
     return max(16, round(sides[0])), max(16, round(sides[1]))

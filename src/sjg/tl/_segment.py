@@ -60,9 +60,9 @@ def segment(
 ) -> None:
     """Segment cells and score genes jointly, from nuclei and transcripts.
 
-    Every nucleus becomes a cell. A network learns the type of every pixel from the transcripts around it, neighbouring cells and the
-    background compete for pixels and transcripts by their distance, type and density, and everything is trained to predict
-    molecules that the network has not seen. Nothing needs to be chosen where the object has one image, one set of points
+    Every nucleus becomes a cell. Neighbouring cells and the background compete for pixels and transcripts by the claims of a network that was
+    trained on simulated tissue with known cells and looks at distances, densities and how well transcripts agree with each cell's type. A
+    second network learns the types of this tissue's pixels, and with it the importance of its genes. Nothing needs to be chosen where the object has one image, one set of points
     and, if any, nuclei called ``nuclei``.
 
     An object without points is segmented by the channels of its image in place of genes: stained proteins, or gene densities. Then

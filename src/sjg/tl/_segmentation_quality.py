@@ -94,12 +94,9 @@ def segmentation_quality(
         raise InputError(f"nuclei_key names {len(nuclei_keys)} labels for {len(keys)} segmentations; give one, or one for each.")
     for key in {*keys, *nuclei_keys}:
         access.choose_labels(sdata, key)
-    if pixel_size_um is None:
-        pixel_size_um = access.only_pixel_size_um(sdata, image_key, coordinate_system=coordinate_system)
-    if pixel_size_um is None:
-        raise InputError(
-            f"The density of cells needs the physical pixel size of images[{image_key!r}], which is not known; pass pixel_size_um=."
-        )
+    pixel_size_um = access.known_pixel_size_um(
+        sdata, image_key, pixel_size_um, coordinate_system=coordinate_system, purpose="The density of cells"
+    )
     grid = access.image_grid(sdata, image_key, coordinate_system=coordinate_system)
 
     def planes(wanted: Sequence[str | int] | None) -> list[Any]:
