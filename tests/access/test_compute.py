@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from functools import partial
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
 from dask.delayed import delayed
 from distributed import Client, get_worker
+from scipy import ndimage
 from spatialdata import SpatialData, read_zarr
 from spatialdata.models import PointsModel
 
-from sjg.access import compute_in_order, outlines, read_molecules, write_segmentation
-from sjg.access._compute import current_client
-from sjg.core import Grid
+from sjg.access import compute_in_order, current_client, outlines, read_molecules, starmap_in_order, write_segmentation
+from sjg.core import Grid, Molecules
+from sjg.imaging import WatershedParameters, watershed_nuclei
+from sjg.training import PRESETS, Tissue
+from sjg.training._run import clean
+from sjg.training._workers import starmap_in_threads
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +92,26 @@ def test_outputs_are_the_same_through_a_cluster(client, monkeypatch, make_sdata,
     pd.testing.assert_frame_equal(cluster["transcripts"].compute(), here["transcripts"].compute())
     assert cluster["sjg_boundaries"].geometry.geom_equals(here["sjg_boundaries"].geometry).all()
     np.testing.assert_array_equal(cluster["sjg_cells"].to_numpy(), here["sjg_cells"].to_numpy())
+
+
+def test_nuclei_and_outlines_are_the_same_through_a_cluster(client):
+    rng = np.random.default_rng(3)
+    y, x = np.mgrid[:200, :200]
+    centres = rng.uniform(0, 200, (60, 2))
+    image = sum(np.exp(-((((y - a) ** 2 + (x - b) ** 2) / 6**2) ** 2)) for a, b in centres) + rng.normal(0, 0.02, y.shape)
+    tiles = WatershedParameters(tile_px=64)
+    here = watershed_nuclei(image, parameters=tiles)
+    np.testing.assert_array_equal(watershed_nuclei(image, parameters=tiles, spread=starmap_in_order), here)
+    assert here.max() > 20
+    molecules = Molecules(rng.uniform(0, 200, (500, 2)).astype(np.float32), rng.integers(0, 3, 500).astype(np.int32), ("a", "b", "c"))
+    tissue = Tissue(molecules, here, PRESETS["fast"])
+    predicted = ndimage.distance_transform_edt(here == 0, return_indices=True)[1]
+    labels = np.where(rng.random(here.shape) < 0.9, here[predicted[0], predicted[1]], 0).astype(np.int32)
+    prediction = SimpleNamespace(labels=labels)
+    expected = clean(prediction, tissue, tile_px=64)
+    np.testing.assert_array_equal(clean(prediction, tissue, tile_px=64, spread=starmap_in_order), expected)
+    np.testing.assert_array_equal(clean(prediction, tissue, tile_px=64, spread=partial(starmap_in_threads, n_workers=2)), expected)
+    np.testing.assert_array_equal(clean(prediction, tissue, tile_px=256), expected)
 
 
 def test_a_piece_is_asked_for_only_when_its_turn_is_near(monkeypatch):

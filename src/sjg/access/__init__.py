@@ -4,7 +4,7 @@ from sjg.access._attach import Outputs, attach, check_new_keys, check_output_key
 from sjg.access._channels import ChannelImage, ChannelValues, choose_channel_image, choose_channels, read_channels
 from sjg.access._choose import choose_channel, choose_feature_key, choose_image, choose_labels, choose_nuclei, choose_points
 from sjg.access._class_means import class_means
-from sjg.access._compute import compute_in_order
+from sjg.access._compute import compute_in_order, current_client, starmap_in_order
 from sjg.access._counting import LabelledMolecules, labels_table, molecules_in_labels, named_area
 from sjg.access._frames import affine_matrix, apply_affine, choose_coordinate_system, grid_extent
 from sjg.access._genes import with_genes
@@ -78,6 +78,7 @@ __all__ = [
     "class_means",
     "compute_in_order",
     "count_matrix",
+    "current_client",
     "grid_extent",
     "grid_transformations",
     "history_columns",
@@ -117,6 +118,7 @@ __all__ = [
     "read_nuclei_types",
     "read_patches",
     "segmentation_table",
+    "starmap_in_order",
     "units_per_pixel",
     "with_columns",
     "with_genes",

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from dask.delayed import delayed
 
 if TYPE_CHECKING:
     from dask.delayed import Delayed
 
+_T = TypeVar("_T")
 #: pieces in the making for each worker of a cluster
 _AHEAD = 2
 
@@ -39,6 +42,19 @@ def compute_in_order(pieces: Iterable[Delayed]) -> Iterator[Any]:
             yield waiting.popleft().result()
     while waiting:
         yield waiting.popleft().result()
+
+
+def starmap_in_order(function: Callable[..., _T], arguments: Iterable[tuple[Any, ...]]) -> Iterator[_T]:
+    """`itertools.starmap` through :func:`compute_in_order`.
+
+    Examples
+    --------
+    >>> from sjg.access import starmap_in_order
+    >>> list(starmap_in_order(pow, [(2, 3), (3, 2)]))
+    [8, 9]
+    """
+    call = delayed(function, pure=False)
+    return compute_in_order(call(*each) for each in arguments)
 
 
 def current_client() -> Any:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import starmap
 from typing import Any
 
 import numpy as np
@@ -10,6 +12,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from skimage.morphology import disk, opening
 
+from sjg.core import release, scratch_zeros, strips
 from sjg.imaging._basins import deep_basins
 from sjg.imaging._diameter import MIN_ROUNDNESS
 from sjg.imaging._enlarge import enlarge_labels
@@ -86,7 +89,11 @@ class WatershedParameters:
 
 
 def watershed_nuclei(
-    image: NDArray[Any], *, diameter_px: float | None = None, parameters: WatershedParameters | None = None
+    image: NDArray[Any],
+    *,
+    diameter_px: float | None = None,
+    parameters: WatershedParameters | None = None,
+    spread: Callable[[Callable[..., Any], Iterable[tuple[Any, ...]]], Iterable[Any]] = starmap,
 ) -> NDArray[np.int32]:
     """Segment bright nuclei on a dark background.
 
@@ -109,6 +116,8 @@ def watershed_nuclei(
         Typical diameter of the nuclei in pixels; None to estimate it.
     parameters
         Knobs; None for the defaults.
+    spread
+        Does the tiles, as :func:`itertools.starmap` would: here, or by the workers of a cluster.
 
     Returns
     -------
@@ -134,18 +143,26 @@ def watershed_nuclei(
         raise ValueError(f"image must be (y, x), got {image.ndim} dimensions")
     if diameter_px is not None and not (np.isfinite(diameter_px) and diameter_px > 0):
         raise ValueError(f"diameter_px must be a positive length, got {diameter_px!r}")
-    labels = np.zeros(image.shape, dtype=np.int32)
+    labels = scratch_zeros(image.shape, np.int32)
     scene = survey(image, diameter_px=diameter_px, work_diameter_px=parameters.work_diameter_px, global_fraction=parameters.global_fraction)
     if scene is None:
         return labels
     side = parameters.tile_px * scene.factor
     layout = lay_patches((image.shape[0], image.shape[1]), (side, side), overlap=0.0)
     stitcher = Stitcher(layout, np.ones(len(layout), dtype=bool), {"nuclei": labels})
-    for index in range(len(layout)):
-        outer = layout.box(index).grown(scene.halo_px, layout.shape, grain_px=scene.grain_px)
-        stitcher.add(index, outer, {"nuclei": nuclei_in_window(image[outer.slices], scene, parameters)})
-    numbered: NDArray[np.int32] = number_present(np.bincount(labels.ravel(), minlength=1))[labels]
-    return numbered
+    windows = [layout.box(index).grown(scene.halo_px, layout.shape, grain_px=scene.grain_px) for index in range(len(layout))]
+    found = spread(nuclei_in_window, ((np.array(image[outer.slices]), scene, parameters) for outer in windows))
+    for index, (outer, nuclei) in enumerate(zip(windows, found, strict=True)):
+        stitcher.add(index, outer, {"nuclei": nuclei})
+        release(image, labels)
+    sizes = np.zeros(stitcher.n_objects + 1, np.int64)
+    for rows in strips(labels.shape):
+        sizes += np.bincount(labels[rows].ravel(), minlength=len(sizes))
+    number = number_present(sizes)
+    for rows in strips(labels.shape):
+        labels[rows] = number[labels[rows]]
+    release(labels)
+    return labels
 
 
 def nuclei_in_window(image: NDArray[Any], scene: Scene, parameters: WatershedParameters | None = None) -> NDArray[np.int32]:

@@ -12,8 +12,8 @@ from spatialdata.transformations import BaseTransformation, Scale, Sequence, get
 
 from sjg import access
 from sjg._logging import logger
-from sjg.access._raster import raster_levels
-from sjg.core import InputError
+from sjg.access._raster import iter_blocks, raster_levels
+from sjg.core import InputError, release, scratch_zeros
 from sjg.imaging import watershed_nuclei, watershed_volume
 from sjg.imaging._segmenters import checked_labels
 
@@ -123,7 +123,7 @@ def segment_nuclei(
         sdata, image_key, um=diameter_um, px=diameter_px, pixel_size_um=pixel_size_um, coordinate_system=coordinate_system
     )
     dims = tuple(name for name in ("z", "y", "x") if name in level.dims)
-    plane = np.asarray(level.isel(c=index).transpose(*dims).data)
+    plane = _read(level.isel(c=index).transpose(*dims).data)
     if plane.size == 0 or plane.min() == plane.max():
         what = "empty" if plane.size == 0 else f"constant (every pixel {plane.flat[0]:g})"
         raise InputError(
@@ -134,7 +134,8 @@ def segment_nuclei(
     elif plane.ndim == 3:
         labels = watershed_volume(plane, diameter_px=diameter, spacing=(z_step_px, 1.0, 1.0))
     else:
-        labels = watershed_nuclei(plane, diameter_px=None if diameter is None else diameter / float(np.sqrt(np.prod(factors))))
+        diameter = None if diameter is None else diameter / float(np.sqrt(np.prod(factors)))
+        labels = watershed_nuclei(plane, diameter_px=diameter, spread=access.starmap_in_order)
     labels, ids = access.number_from_one(labels)
     if ids.size == 0:
         raise InputError(
@@ -150,6 +151,17 @@ def segment_nuclei(
         transformations=_transformations(sdata, image_key, factors),
     )
     access.attach(sdata, access.Outputs(labels={key_added: element}))
+
+
+def _read(array: Any) -> NDArray[Any]:
+    """The pixels, chunk by chunk; of a large plane in a working file."""
+    if array.ndim != 2:
+        return np.asarray(array)
+    plane = scratch_zeros(array.shape, array.dtype)
+    for top, left, block in iter_blocks(array):
+        plane[top : top + block.shape[0], left : left + block.shape[1]] = block
+        release(plane)
+    return plane
 
 
 def _level(element: DataArray | DataTree, scale: str | None, image_key: str) -> DataArray:

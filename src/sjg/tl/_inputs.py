@@ -252,7 +252,7 @@ def _read_nuclei(
     from sjg.imaging._watershed import watershed_nuclei
 
     image = access.read_image(sdata, image_key, grid, channel=request.channel, coordinate_system=frame)
-    labels, _ = access.number_from_one(watershed_nuclei(image))
+    labels, _ = access.number_from_one(watershed_nuclei(image, spread=access.starmap_in_order))
     if not labels.any():
         raise InputError(
             f"No nucleus was found in images[{image_key!r}]; check that the channel shows nuclei (channel=...), or bring nuclei "

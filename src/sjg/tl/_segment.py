@@ -286,7 +286,8 @@ def _run(inputs: RunInputs, settings: Parameters | PublishedParameters, *, check
         return training.segment_published(data, inputs.nuclei, inputs.types, settings, trained=inputs.trained, **options)
     if checkpoint_interval is not None:
         options["checkpoint_interval"] = checkpoint_interval
-    return training.segment_tissue(inputs.molecules, inputs.nuclei, inputs.types, settings, **options)
+    spread = None if access.current_client() is None else access.starmap_in_order
+    return training.segment_tissue(inputs.molecules, inputs.nuclei, inputs.types, settings, spread=spread, **options)
 
 
 def _write(sdata: SpatialData, result: Segmentation, inputs: RunInputs, *, key_added: str, uns: Mapping[str, Any], overwrite: bool) -> None:

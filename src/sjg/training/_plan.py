@@ -17,6 +17,8 @@ _SHARE = 0.5
 #: no window is halved below this side
 MIN_SIDE_PX = 32
 _GIB = 2**30
+#: what a window takes whatever its side
+_FIXED_BYTES = 48 * 2**20
 
 
 @dataclass(frozen=True)
@@ -103,19 +105,23 @@ def make_plan(
 
 
 def window_bytes(parameters: Parameters, side: int, *, n_types: int, density: float, training: bool) -> int:
-    """Estimated peak memory of one window: maps per pixel, and features per point.
+    """Estimated peak memory of one window: maps per pixel, and what is known of each point and its M candidates.
 
-    The evidence holds K + 1 maps at one scale each plus a copy, the U-Net about three times its first level and its output; training
-    keeps what the backward pass needs, about three times as much. A point has M candidates with some 60 numbers of features and hidden units.
+    The U-Net holds about three times its first level and its output; training keeps what the backward pass needs, about three times as
+    much. Without claims the evidence holds K + 1 maps at one scale each plus a copy, and a point has features and hidden units for each
+    candidate. The bytes per point and what does not depend on the side (a batch of crops) are measured, `benchmarks/scale/plan.py`.
     """
     pixels = (side + 2 * parameters.halo_px) ** 2
     network = (
         parameters.n_embedding + 8 + 3 * sum(c / 4**level for level, c in enumerate(parameters.channels)) + n_types + parameters.n_features
     )
-    per_pixel = 4 * (5 * (n_types + 1) + (3 if training else 1) * network)
-    points = side * side * (1 + density) if not training else parameters.points_per_patch + side * side * density
-    per_point = 4 * parameters.n_candidates * (60 if training else 12)
-    return int(pixels * per_pixel + points * per_point)
+    if not training:
+        points = side * side * (1 + density)
+        maps, per_candidate = (0.0, 120) if parameters.use_claims else (5 * (n_types + 1) + network, 180)
+    else:
+        points = parameters.points_per_patch + side * side * density
+        maps, per_candidate = (3 * network, 120) if parameters.use_claims else (5 * (n_types + 1) + 3 * network, 400)
+    return int(_FIXED_BYTES + pixels * 4 * maps + points * parameters.n_candidates * per_candidate)
 
 
 def free_memory(device: torch.device) -> int:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
+from itertools import starmap
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +44,7 @@ from sjg.training._state import CellState, Evidence, initial_state, revise
 from sjg.training._tissue import Tissue
 from sjg.training._trainer import Trainer
 from sjg.training._windows import Window, tiles
-from sjg.training._workers import default_workers
+from sjg.training._workers import Spread, default_workers, starmap_in_threads
 
 _MAX_NOISE_OUTSIDE = 0.5
 _TRAINING = "checkpoint"
@@ -64,6 +66,7 @@ def segment_tissue(
     resume: bool = False,
     restrict_to_mask: bool = False,
     on_progress: OnProgress | None = None,
+    spread: Spread | None = None,
 ) -> Segmentation:
     """Segment a tissue.
 
@@ -91,6 +94,8 @@ def segment_tissue(
         A molecule belongs to its posterior cell only if it lies inside that cell's mask.
     on_progress
         Called with plain records: ``phase``, ``done``, ``total`` and, while training, ``epoch``, ``loss``, ``fraction_assigned``.
+    spread
+        Cleans the tiles of the result, as :func:`itertools.starmap` would, by the workers of a cluster; None = by threads.
 
     Returns
     -------
@@ -127,7 +132,7 @@ def segment_tissue(
         if parameters.own_profiles:
             own = fit_own_profiles(state, settle.cell, tissue.molecules.gene, rng=generator(random_state, 5))
         final = passes.run("cells", state, own=own)
-    labels = clean(final, tissue)
+    labels = clean(final, tissue, spread=spread or partial(starmap_in_threads, n_workers=plan.n_workers))
     cell, confidence = _restrict(final, labels, tissue) if restrict_to_mask else (final.cell, final.cell_confidence)
     report({"phase": "genes", "done": 0, "total": 1})
     importance = np.full((len(molecules.gene_names), len(types.names)), np.nan, np.float32)
@@ -150,7 +155,7 @@ def segment_tissue(
     )
 
 
-def clean(prediction: Prediction, tissue: Tissue, *, tile_px: int = 2048) -> NDArray[np.int32]:
+def clean(prediction: Prediction, tissue: Tissue, *, tile_px: int = 1024, spread: Spread = starmap) -> NDArray[np.int32]:
     """Smooth outlines, give up pieces apart from their nucleus, fill holes; nuclei stay as they are.
 
     A cell ends at its reach, so a tile with a margin as wide as the largest cell decides its pixels as the whole tissue would.
@@ -160,15 +165,21 @@ def clean(prediction: Prediction, tissue: Tissue, *, tile_px: int = 2048) -> NDA
     # A piece is tied to its nucleus, and a hole to its border, within the extent of one cell; votes look two pixels further.
     margin = 2 * int(np.ceil(2 * (tissue.reach_px + float(tissue.nuclei.outline_px.max())))) + 4
     out = scratch_zeros(tissue.shape, np.int32)
-    for window in tiles(tissue.shape, tile_px):
-        halo = window.grown(margin).within(tissue.shape)
-        nuclei = halo.of(tissue.labels)
-        smooth = smooth_outlines(halo.of(prediction.labels))
-        labels = fill_holes(keep_connected(np.where(nuclei > 0, nuclei, smooth), nuclei))
-        labels = np.where(nuclei > 0, nuclei, labels)
-        window.of(out)[:] = Window(window.y0 - halo.y0, window.x0 - halo.x0, window.height, window.width).of(labels)
-        release(out, tissue.labels, prediction.labels)
+    windows = list(tiles(tissue.shape, tile_px))
+    halos = [window.grown(margin).within(tissue.shape) for window in windows]
+    inner = [Window(w.y0 - h.y0, w.x0 - h.x0, w.height, w.width) for w, h in zip(windows, halos, strict=True)]
+    labels = prediction.labels
+    jobs = ((h.of(tissue.labels).copy(), h.of(labels).copy(), core) for h, core in zip(halos, inner, strict=True))
+    for window, found in zip(windows, spread(_cleaned, jobs), strict=True):
+        window.of(out)[:] = found
+        release(out, tissue.labels, labels)
     return out
+
+
+def _cleaned(nuclei: NDArray[np.int32], predicted: NDArray[np.int32], inner: Window) -> NDArray[np.int32]:
+    """Clean labels of the inner part of a window."""
+    labels = fill_holes(keep_connected(np.where(nuclei > 0, nuclei, smooth_outlines(predicted)), nuclei))
+    return inner.of(np.where(nuclei > 0, nuclei, labels)).astype(np.int32)
 
 
 def make_trainer(tissue: Tissue, types: CellTypes, parameters: Parameters, fabric: Fabric, random_state: int) -> Trainer:

@@ -6,7 +6,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 
@@ -16,6 +16,8 @@ _Job = TypeVar("_Job")
 _Result = TypeVar("_Result")
 #: workers beside a GPU, which waits for what NumPy and SciPy prepare
 _BESIDE_GPU = 8
+#: a function and the arguments of each call, as for `itertools.starmap`
+Spread = Callable[[Callable[..., Any], Iterable[tuple[Any, ...]]], Iterable[Any]]
 
 
 def default_workers(device: torch.device) -> int:
@@ -64,3 +66,8 @@ def in_order(work: Callable[[_Job], _Result], jobs: Iterable[_Job], n_workers: i
         pool.shutdown(wait=True, cancel_futures=True)
         # new threads take this number over from the last call
         torch.set_num_threads(n_threads)
+
+
+def starmap_in_threads(function: Callable[..., _Result], arguments: Iterable[tuple[Any, ...]], *, n_workers: int) -> Generator[_Result]:
+    """`itertools.starmap` by :func:`in_order`."""
+    return in_order(lambda each: function(*each), arguments, n_workers)
