@@ -247,3 +247,20 @@ def test_windows_of_a_raster_join_without_a_seam(probes: str, seeded: Seeded) ->
     assert (alone[..., 4:-4, 4:-4] - whole[..., 9:16, 13:24]).abs().mean() > 0.02
     columns = at(slice(0, 24), slice(0, 30), (0, 0)), whole
     assert (columns[0] - columns[1]).abs().mean() > 0.02
+
+
+def test_a_model_that_needs_the_usual_order_in_memory(small_network: nn.Module, seeded: Seeded) -> None:
+    """Channels lie last in memory on a CPU; ``view`` cannot take that."""
+
+    class Viewing(nn.Module):
+        def __init__(self, network: nn.Module) -> None:
+            super().__init__()
+            self.network = network
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.network(x.view(len(x), -1).view(x.shape))
+
+    x = torch.rand(2, 3, 8, 8, generator=seeded(0))
+    expected = closed_form(small_network, x, 1, generator=seeded(1))
+    assert expected.is_contiguous()
+    torch.testing.assert_close(closed_form(Viewing(small_network), x, 1, generator=seeded(1)), expected)

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from sjg.attribution._module import channel, check_count, check_inputs, fresh_generator, frozen, run
+from sjg.attribution._module import channel, check_count, check_inputs, fresh_generator, frozen, run_from_leaf
 from sjg.attribution._probes import ProbeKind, probe_vectors
 from sjg.core import InputError
 from sjg.raster import gaussian_blur
@@ -35,18 +35,20 @@ def adjoints(
     maps = check_inputs(splat_maps, grid_px=1)
     generator = fresh_generator(generator)
     with frozen(head):
-        maps.requires_grad_()
-        logits = run(head, maps)
-        outputs = [channel(logits, target) for target in targets]
-        yield [_products(output, maps, sigma_px, n_probes, generator, probes) for output in outputs]
+        maps, logits = run_from_leaf(head, maps)
+        for target in targets:
+            channel(logits, target)  # a wrong index is an error before the first pass
+        yield [_products(logits, target, maps, sigma_px, n_probes, generator, probes) for target in targets]
 
 
 def _products(
-    output: Tensor, maps: Tensor, sigma_px: float, n_probes: int, generator: torch.Generator, probes: ProbeKind
+    logits: Tensor, target: int, maps: Tensor, sigma_px: float, n_probes: int, generator: torch.Generator, probes: ProbeKind
 ) -> Iterator[Tensor]:
-    for vector in probe_vectors(probes, n_probes, like=output.detach(), generator=generator):
-        if output.requires_grad:
-            (product,) = torch.autograd.grad(output, maps, vector, retain_graph=True)
+    cotangent = torch.zeros_like(logits, requires_grad=False)
+    for vector in probe_vectors(probes, n_probes, like=logits[:, target].detach(), generator=generator):
+        if logits.requires_grad:
+            cotangent[:, target] = vector
+            (product,) = torch.autograd.grad(logits, maps, cotangent, retain_graph=True)
         else:  # the class does not depend on the transcripts at all
             product = torch.zeros_like(maps, requires_grad=False)
         # The blur is symmetric, hence its own adjoint.

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from sjg.attribution._grid import half_log, sum_cells
-from sjg.attribution._module import as_targets, channel, check_count, check_inputs, fresh_generator, frozen, run
+from sjg.attribution._module import as_targets, channel, check_count, check_inputs, fresh_generator, frozen, run_from_leaf
 from sjg.attribution._probes import ProbeKind, probe_vectors
 from sjg.core import InputError
 
@@ -80,28 +80,28 @@ def closed_form(
     if not targets:
         raise InputError("target is empty; give at least one class index.")
     with frozen(model):
-        inputs.requires_grad_()
-        logits = run(model, inputs)
+        leaf, logits = run_from_leaf(model, inputs)
         scores = []
         for index, one in enumerate(targets):
             last = index == len(targets) - 1
-            output = channel(logits, one)
-            vectors = probe_vectors(probes, n_probes, like=output.detach(), generator=generator, origin_px=origin_px)
-            square = _squared_columns(output, inputs, vectors, grid_px, keep_graph=not last)
-            scores.append(half_log(square))
+            like = channel(logits, one).detach()
+            vectors = probe_vectors(probes, n_probes, like=like, generator=generator, origin_px=origin_px)
+            square = _squared_columns(logits, one, leaf, vectors, grid_px, keep_graph=not last)
+            scores.append(half_log(square).contiguous())
     return torch.stack(scores) if several else scores[0]
 
 
-def _squared_columns(output: Tensor, inputs: Tensor, vectors: Iterator[Tensor], grid_px: int, *, keep_graph: bool) -> Tensor:
+def _squared_columns(logits: Tensor, target: int, leaf: Tensor, vectors: Iterator[Tensor], grid_px: int, *, keep_graph: bool) -> Tensor:
     """(B, C, H / grid, W / grid) estimate of ``||J_p||^2``."""
-    total = sum_cells(torch.zeros_like(inputs, requires_grad=False), grid_px)
-    if not output.requires_grad:  # the class does not depend on the input at all
+    total = sum_cells(torch.zeros_like(leaf, requires_grad=False), grid_px)
+    if not logits.requires_grad:  # no class depends on the input
         return total
+    cotangent = torch.zeros_like(logits, requires_grad=False)
     following = next(vectors, None)
     while following is not None:
-        vector, following = following, next(vectors, None)
+        cotangent[:, target], following = following, next(vectors, None)
         keep = keep_graph or following is not None
-        (product,) = torch.autograd.grad(output, inputs, vector, retain_graph=keep)
+        (product,) = torch.autograd.grad(logits, leaf, cotangent, retain_graph=keep)
         cells = sum_cells(product, grid_px)
         total.addcmul_(cells, cells)
     return total
