@@ -17,7 +17,7 @@ from sjg.core import DependencyError, InputError
 _HOW = {
     "cellpose": ("cellpose", "the model file itself (as in ~/.cellpose/models, or one that you trained)"),
     "stardist": ("stardist tensorflow", "the folder of the model, with config.json and weights_best.h5"),
-    "mesmer": ("deepcell", "the folder of the saved Mesmer model (MultiplexSegmentation)"),
+    "mesmer": ("deepcell (which needs Python 3.10 or older)", "the folder of the saved Mesmer model (MultiplexSegmentation)"),
 }
 NETWORKS = tuple(_HOW)
 
@@ -54,8 +54,8 @@ def _cellpose(path: Path, diameter_px: float | None) -> Callable[[NDArray[Any]],
     models = import_module("cellpose.models")
     torch = import_module("torch")
     model = models.CellposeModel(gpu=torch.cuda.is_available(), pretrained_model=str(path))
-    # up to version 3 the channels are named; version 4 takes whatever there is
-    names_channels = "channels" in signature(model.eval).parameters
+    # up to version 3 the channels are named; version 4 takes whatever there is, and warns of names that it still accepts
+    names_channels = "channels" in signature(model.eval).parameters and "use_bfloat16" not in signature(models.CellposeModel).parameters
 
     def segment(image: NDArray[Any]) -> Any:
         two = image.ndim == 3
