@@ -89,6 +89,7 @@ def quality(arguments: argparse.Namespace) -> dict:
         "slide",
         nuclei_key="image_nuclei",
         segmented_channels=["dapi", "membrane"],
+        patches_key="patches",
         pixel_size_um=PIXEL_UM,
     )
     return table.iloc[0].drop("quality_score").round(4).to_dict()

@@ -131,6 +131,30 @@ def _small_parts(mask, area):
     return mask & (np.bincount(parts.ravel()) < area)[parts]
 
 
+def test_only_informative_patches_are_judged():
+    from spatialdata import SpatialData
+    from spatialdata.models import Image2DModel, Labels2DModel
+
+    import sjg
+
+    cells, nuclei, channels, _ = _tissue()
+    planes = np.stack([np.where(nuclei > 0, 100.0, 5.0), *channels])
+
+    def judged(columns, **options):
+        sdata = SpatialData(images={"panel": Image2DModel.parse(planes[:, :, :columns], dims=("c", "y", "x"), c_coords=["dapi", "a", "b"])})
+        for key, labels in (("whole", cells), ("cores", nuclei)):
+            sdata.labels[key] = Labels2DModel.parse(labels[:, :columns].copy(), dims=("y", "x"))
+        if options:
+            sjg.pp.patches(sdata, "panel", mode="halves", overlap=0)
+            sdata["patches"]["informative"] = [True, False]
+        return sjg.tl.segmentation_quality(sdata, "whole", "panel", nuclei_key="cores", pixel_size_um=0.5, progress=False, **options)
+
+    half = judged(240, patches_key="patches")
+    assert (half.attrs["n_patches"], half.attrs["n_patches_skipped"]) == (2, 1)
+    np.testing.assert_allclose(half.to_numpy(dtype=float), judged(120).to_numpy(dtype=float))
+    assert half.iloc[0, 0] == pytest.approx(2 * judged(240).iloc[0, 0])
+
+
 def test_the_table_ranks_segmentations():
     from spatialdata.models import Labels2DModel
 

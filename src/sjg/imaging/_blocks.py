@@ -15,6 +15,8 @@ BLOCK_PX = 2048
 
 #: is told (blocks done, blocks in all)
 Report = Callable[[int, int], None]
+#: returns (y, x) bool for a box: the pixels that count
+Region = Callable[[Box], NDArray[np.bool_]]
 
 
 def iter_boxes(shape: tuple[int, ...], *, side: int | None = None, report: Report | None = None) -> Iterator[Box]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import pairwise
 from math import ceil
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -92,9 +92,21 @@ class PatchLayout:
 
     def owner(self, y: NDArray[np.float64], x: NDArray[np.float64]) -> NDArray[np.int64]:
         """Patch whose core holds each point."""
-        row = np.clip(np.searchsorted(self.row_edges, y, side="right") - 1, 0, len(self.row_starts) - 1)
-        column = np.clip(np.searchsorted(self.column_edges, x, side="right") - 1, 0, len(self.column_starts) - 1)
+        row, column = self._row(y), self._column(x)
         return np.asarray(row * len(self.column_starts) + column, dtype=np.int64)
+
+    def covered(self, chosen: NDArray[np.bool_], box: Box) -> NDArray[np.bool_]:
+        """Pixels of a box that lie in the cores of the `chosen` patches."""
+        row = self._row(np.arange(box.top, box.bottom) + 0.5)
+        column = self._column(np.arange(box.left, box.right) + 0.5)
+        pixels: NDArray[np.bool_] = chosen.reshape(len(self.row_starts), -1)[np.ix_(row, column)]
+        return pixels
+
+    def _row(self, y: NDArray[np.floating[Any]]) -> NDArray[np.int64]:
+        return np.clip(np.searchsorted(self.row_edges, y, side="right") - 1, 0, len(self.row_starts) - 1)
+
+    def _column(self, x: NDArray[np.floating[Any]]) -> NDArray[np.int64]:
+        return np.clip(np.searchsorted(self.column_edges, x, side="right") - 1, 0, len(self.column_starts) - 1)
 
 
 def lay_patches(shape: tuple[int, int], size: tuple[int, int], *, overlap: float = 0.1) -> PatchLayout:

@@ -13,7 +13,7 @@ from sklearn.cluster import KMeans
 from sklearn.metrics import silhouette_score
 
 from sjg.core import InputError
-from sjg.imaging._blocks import Report, iter_boxes, read
+from sjg.imaging._blocks import Region, Report, iter_boxes, read
 from sjg.imaging._match import NucleusMatches, match_nuclei, repaired_labels
 from sjg.imaging._pixel_sums import LabelSums, Moments
 
@@ -50,6 +50,7 @@ def quality_metrics(
     *,
     pixel_size_um: float,
     random_state: int = 0,
+    region: Region | None = None,
     report: Report | None = None,
 ) -> dict[str, float]:
     """The 14 metrics, each higher for a better segmentation.
@@ -70,6 +71,8 @@ def quality_metrics(
         Side of a pixel.
     random_state
         Seed of the k-means clusterings.
+    region
+        Returns (y, x) bool for a box: the pixels that count as image; None for all. Cells count with all their pixels.
     report
         Is told (blocks done, blocks in all) of the pass over the channels.
 
@@ -85,8 +88,8 @@ def quality_metrics(
     if any(tuple(raster.shape) != shape for raster in (nuclei, foreground, *channels)):
         raise InputError("cells, nuclei, foreground and channels must have one shape.")
     matches = match_nuclei(cells, nuclei, assignment="greedy")
-    pixels = _Pixels.of(cells, nuclei, channels, foreground, matches, report)
-    values = _coverage(pixels, matches, shape[0] * shape[1], pixel_size_um) | _foreground_outside(pixels)
+    pixels = _Pixels.of(cells, nuclei, channels, foreground, matches, region, report)
+    values = _coverage(pixels, matches, pixel_size_um) | _foreground_outside(pixels)
     clusterings = _clusterings(pixels.standard(pixels.parts["cell"].means), random_state)
     for name in _PARTS:
         raw = pixels.parts[name].means
@@ -107,6 +110,7 @@ class _Pixels:
     mean: NDArray[np.float64]
     deviation: NDArray[np.float64]
     outside: Moments
+    n_pixels: int
     n_foreground: int
     n_covered: int
     n_covered_foreground: int
@@ -119,25 +123,29 @@ class _Pixels:
         channels: Sequence[Any] | NDArray[Any],
         foreground: Any,
         matches: NucleusMatches,
+        region: Region | None,
         report: Report | None,
     ) -> _Pixels:
         parts = {name: LabelSums(len(matches), len(channels)) for name in ("cell", *_PARTS)}
         whole = [Moments(1) for _ in channels]
         outside = Moments(len(channels))
-        counts = np.zeros(3, dtype=np.int64)
+        counts = np.zeros(4, dtype=np.int64)
         for box in iter_boxes(tuple(cells.shape), report=report):
             outer = box.grown(1, tuple(cells.shape))
             repaired = repaired_labels(read(cells, outer), read(nuclei, outer), matches)
             labels = dict(zip(parts, (part[box.inside(outer)].ravel() for part in repaired), strict=True))
-            tissue = read(foreground, box).ravel()
+            counted = np.ones(box.shape, dtype=bool).ravel() if region is None else region(box).ravel()
             covered = labels["cell"] > 0
-            counts += [tissue.sum(), covered.sum(), (covered & tissue).sum()]
+            if not (counted.any() or covered.any()):
+                continue
+            tissue, inside = read(foreground, box).ravel() & counted, covered & counted
+            counts += [counted.sum(), tissue.sum(), inside.sum(), (inside & tissue).sum()]
             uncovered = np.flatnonzero(tissue & ~covered)
             places = {name: np.flatnonzero(part) for name, part in labels.items()}
             seen = []
             for channel, plane in enumerate(channels):
                 values = read(plane, box).ravel()
-                whole[channel].add(values[None])
+                whole[channel].add(values[None] if region is None else values[None, counted])
                 for name, place in places.items():
                     parts[name].add(channel, labels[name][place], values[place])
                 seen.append(values[uncovered])
@@ -193,11 +201,11 @@ def quality_scores(metrics: NDArray[np.float64]) -> NDArray[np.float64]:
     return score
 
 
-def _coverage(pixels: _Pixels, matches: NucleusMatches, n_pixels: int, pixel_size_um: float) -> dict[str, float]:
-    inside, n_mask, n_background = pixels.n_covered_foreground, pixels.n_covered, n_pixels - pixels.n_foreground
+def _coverage(pixels: _Pixels, matches: NucleusMatches, pixel_size_um: float) -> dict[str, float]:
+    inside, n_mask, n_background = pixels.n_covered_foreground, pixels.n_covered, pixels.n_pixels - pixels.n_foreground
     spread = float(matches.cell_area_px2.std()) if len(matches) else float("nan")
     return {
-        "NumberOfCellsPer100SquareMicrons": 100 * len(matches) / (n_pixels * pixel_size_um**2),
+        "NumberOfCellsPer100SquareMicrons": 100 * len(matches) / (pixels.n_pixels * pixel_size_um**2),
         "FractionOfForegroundOccupiedByCells": _ratio(inside, pixels.n_foreground),
         "1-FractionOfBackgroundOccupiedByCells": 1 - (_ratio(n_mask - inside, n_background) if n_background else 0.0),
         "FractionOfCellMaskInForeground": _ratio(inside, n_mask),

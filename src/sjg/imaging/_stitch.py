@@ -87,6 +87,8 @@ class Stitcher:
         size = np.bincount(lead.ravel(), minlength=len(chosen))
         chosen = chosen & (free >= _MIN_FREE * size)
         count = int(chosen.sum())
+        if not count:
+            return 0
         new_id = np.zeros(len(chosen), dtype=np.int64)
         new_id[chosen] = self.n_objects + np.arange(1, count + 1)
         written: NDArray[np.bool_] | None = None

@@ -11,7 +11,7 @@ from scipy import ndimage
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from sjg.imaging._blocks import Report, iter_boxes, read
+from sjg.imaging._blocks import Region, Report, iter_boxes, read
 from sjg.imaging._disks import closed, opened
 from sjg.imaging._layout import Box
 
@@ -27,6 +27,7 @@ def tissue_foreground(
     channels: Sequence[Any] | NDArray[Any],
     *,
     min_channels: int = 1,
+    region: Region | None = None,
     blank: Callable[[str], Any] | None = None,
     report: Report | None = None,
 ) -> Any:
@@ -42,6 +43,8 @@ def tissue_foreground(
         (c, y, x) intensities, those that were segmented, or a sequence of (y, x) arrays; NumPy, Zarr or Dask.
     min_channels
         In how many of them tissue is bright.
+    region
+        Returns (y, x) bool for a box: the pixels that count, all others are background; None for all.
     blank
         Makes a raster of that name and the shape of the image, bool and all False, e.g. on disk; None makes it in memory.
     report
@@ -53,13 +56,17 @@ def tissue_foreground(
     """
     shape = channels[0].shape
     make = blank or (lambda name: np.zeros(shape, dtype=bool))
-    means = [channel_mean(channel) for channel in channels]
+    means = [_mean(channel, region) for channel in channels]
 
     def raw(box: Box) -> NDArray[np.bool_]:
+        wanted = None if region is None else region(box)
+        if wanted is not None and not wanted.any():
+            return wanted
         bright = np.zeros(box.shape, dtype=np.int32)
         for channel, mean in zip(channels, means, strict=True):
             bright += read(channel, box) > mean
-        return bright >= min_channels
+        found: NDArray[np.bool_] = bright >= min_channels
+        return found if wanted is None else found & wanted
 
     solid, tissue = make("solid"), make("tissue")
     for box in iter_boxes(shape):
@@ -76,10 +83,14 @@ def tissue_foreground(
     return tissue
 
 
-def channel_mean(channel: Any) -> float:
-    """Mean of a lazy plane."""
-    total = sum(float(read(channel, box).sum(dtype=np.float64)) for box in iter_boxes(channel.shape))
-    return total / max(1, channel.shape[0] * channel.shape[1])
+def _mean(channel: Any, region: Region | None) -> float:
+    total, count = 0.0, 0
+    for box in iter_boxes(channel.shape):
+        wanted = np.ones(box.shape, dtype=bool) if region is None else region(box)
+        if wanted.any():
+            total += float(read(channel, box).sum(dtype=np.float64, where=wanted))
+            count += int(wanted.sum())
+    return total / max(1, count)
 
 
 def _fill_holes(mask: Any, max_area_px2: int) -> None:

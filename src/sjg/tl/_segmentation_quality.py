@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from sjg import access
+from sjg._logging import logger
 from sjg._settings import settings
 from sjg.core import InputError
 from sjg.imaging import QUALITY_METRICS, quality_metrics, quality_scores, tissue_foreground
@@ -27,6 +29,7 @@ def segmentation_quality(
     nuclei_key: str | Sequence[str],
     channels: Sequence[str | int] | None = None,
     segmented_channels: Sequence[str | int] | None = None,
+    patches_key: str | None = None,
     pixel_size_um: float | None = None,
     coordinate_system: str = "global",
     random_state: int = 0,
@@ -54,6 +57,9 @@ def segmentation_quality(
     segmented_channels
         Channels that tell tissue from background, usually those that were segmented; None takes all, and asks for signal in more
         than a tenth of them.
+    patches_key
+        Patches from :func:`sjg.pp.patches`: only those that :func:`sjg.pp.patch_quality` found informative count as image, the others
+        are not read. None takes the whole image.
     pixel_size_um
         Side of a pixel of the image; None deduces it from the frame of the transcripts.
     coordinate_system
@@ -71,6 +77,8 @@ def segmentation_quality(
         The first two principal components of the metrics, weighted by the variance that they explain. The published score projects on
         components fitted to another collection of images; here they are those of the segmentations compared, so scores rank the rows
         of one call, of which there must be three.
+
+    ``attrs["n_patches"]`` and ``attrs["n_patches_skipped"]`` tell, with `patches_key`, how many there are and were left out.
 
     Raises
     ------
@@ -104,13 +112,19 @@ def segmentation_quality(
 
     intensities, segmented = planes(channels), planes(segmented_channels)
     min_channels = round(0.1 * len(segmented)) + 1 if segmented_channels is None and len(segmented) > 1 else 1
-    rows = []
+    rows, region, attributes = [], None, {}
+    if patches_key is not None:
+        _, layout, informative = access.read_patches(sdata, patches_key, image_key)
+        region = partial(layout.covered, informative)
+        attributes = {"n_patches": len(layout), "n_patches_skipped": int((~informative).sum())}
+        logger.info("%d of %d patches left out as not informative", attributes["n_patches_skipped"], len(layout))
     with tempfile.TemporaryDirectory(prefix="sjg-quality-", dir=settings.scratch_dir) as scratch:
         folder = Path(scratch) if grid.shape[0] * grid.shape[1] > access.MAX_IN_MEMORY_PX2 else None
         with patch_progress(progress, "tissue") as report:
             foreground = tissue_foreground(
                 segmented,
                 min_channels=min_channels,
+                region=region,
                 blank=lambda name: access.blank_rasters([name], grid.shape, folder, dtype="bool")[name],
                 report=report,
             )
@@ -119,9 +133,17 @@ def segmentation_quality(
             with patch_progress(progress, key) as report:
                 rows.append(
                     quality_metrics(
-                        labels, nuclei, intensities, foreground, pixel_size_um=pixel_size_um, random_state=random_state, report=report
+                        labels,
+                        nuclei,
+                        intensities,
+                        foreground,
+                        pixel_size_um=pixel_size_um,
+                        random_state=random_state,
+                        region=region,
+                        report=report,
                     )
                 )
     table = pd.DataFrame(rows, index=pd.Index(keys, name="segmentation"), columns=list(QUALITY_METRICS))
     table["quality_score"] = quality_scores(table.to_numpy())
+    table.attrs.update(attributes)
     return table
