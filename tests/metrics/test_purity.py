@@ -53,7 +53,8 @@ def test_poisson_fraction_at_other_depths_agrees_with_drawn_counts():
     np.testing.assert_allclose(poisson_expressing_fraction(means, n_transcripts=means.sum(axis=1)), poisson_expressing_fraction(means))
 
 
-@given(arrays(np.float64, (3, 5), elements=st.floats(0, 50)), st.sampled_from([0.0, 0.02, 0.05, 0.5]))
+# no means so small that a share of them is lost in rounding
+@given(arrays(np.float64, (3, 5), elements=st.just(0.0) | st.floats(1e-6, 50)), st.sampled_from([0.0, 0.02, 0.05, 0.5]))
 def test_negative_markers_equal_the_definition(means, max_ratio):
     share = [row / row.sum() if row.sum() else row for row in means]
     expected = [
