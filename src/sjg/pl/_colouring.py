@@ -99,6 +99,11 @@ def category_counts(sdata: SpatialData, key: str, ids: NDArray[np.int64], color:
     return {str(name): int(n) for name, n in annotation.obs.loc[seen, color].value_counts().items()}
 
 
+def other_types(n: int) -> tuple[str, str]:
+    """Legend entry of the `n` types without a colour of their own."""
+    return f"{n} other type{'s' if n > 1 else ''}", OTHER_COLOR
+
+
 def with_unit(column: str) -> str:
     """Name of a column as an axis label.
 
@@ -158,7 +163,7 @@ def _by_category(
         rgb[i] = to_rgb(colors[names[i]])
     legend = [(names[i], colors[names[i]]) for i in shown]
     if len(ranked) > len(shown):
-        legend.append((f"{len(ranked) - len(shown)} other types", OTHER_COLOR))
+        legend.append(other_types(len(ranked) - len(shown)))
     if (seen < 0).any():
         legend.append(("unknown", OTHER_COLOR))
     return Colouring(ids, rgb[seen], tuple(legend), color.replace("_", " "))

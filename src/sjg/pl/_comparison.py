@@ -12,7 +12,7 @@ import pandas as pd
 
 from sjg.core import InputError
 from sjg.core.colors import NUCLEI_COLOR, OTHER_COLOR, TRUTH_COLOR
-from sjg.pl._colouring import category_counts, shared_categories
+from sjg.pl._colouring import category_counts, other_types, shared_categories
 from sjg.pl._elements import annotation_of, check_labels, run_record
 from sjg.pl._figure import finish, new_figure, panels
 from sjg.pl._legend import add_legend, color_entries, outline_entry
@@ -197,7 +197,7 @@ def _palette(
     palette = {name: color if name in shown else OTHER_COLOR for name, color in colors.items()}
     entries = [(name, color) for name, color in colors.items() if name in shown]
     if len(ranked) > len(shown):
-        entries.append((f"{len(ranked) - len(shown)} other types", OTHER_COLOR))
+        entries.append(other_types(len(ranked) - len(shown)))
     return palette, tuple(entries)
 
 
