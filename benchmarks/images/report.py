@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 RESULTS = Path(__file__).parent / "results"
+STAGES = ("simulate", "patches", "segment", "match", "aggregate", "quality")
 _COLUMNS = ("f1_50", "pq", "aji")
 
 
@@ -36,10 +37,22 @@ def quality(results: dict) -> list[str]:
     return lines
 
 
+def whole_slide(results: dict) -> list[str]:
+    """CPU seconds and peak resident GB of each step."""
+    lines = ["| side, px | cells | " + " | ".join(STAGES) + " | together |", "|---|---|" + "---|" * (len(STAGES) + 1)]
+    for side, record in sorted(results.items(), key=lambda item: int(item[0])):
+        known = [record[stage] for stage in STAGES if stage in record]
+        cells = [f"{record[stage]['cpu_seconds']:.0f} s / {record[stage]['peak_gb']:.2f} GB" if stage in record else "" for stage in STAGES]
+        together = f"{sum(each['cpu_seconds'] for each in known):.0f} s / {max(each['peak_gb'] for each in known):.2f} GB"
+        lines.append(f"| {int(side):,} | {record['match']['n_cells']:,} | " + " | ".join(cells) + f" | {together} |")
+    return lines
+
+
 def main() -> None:
     results = json.loads((RESULTS / "real_images.json").read_text())
     for part in (nuclei, cells, quality):
         print("\n".join(part(results)), end="\n\n")
+    print("\n".join(whole_slide(json.loads((RESULTS / "whole_slide.json").read_text()))), end="\n\n")
     print(json.dumps(results.get("codex_tiled_equals_untiled", {})))
 
 
