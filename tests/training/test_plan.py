@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from sjg.core import MemoryLimitError
+from sjg.core import InputError, MemoryLimitError
+from sjg.networks import load_claim_net
 from sjg.training import Parameters, make_fabric, segment_tissue
-from sjg.training._plan import MIN_SIDE_PX, free_memory, is_out_of_memory, make_plan, window_bytes
+from sjg.training._plan import MIN_SIDE_PX, choose_precision, free_memory, is_out_of_memory, make_plan, window_bytes
 from sjg.training._predict import _Pass
 from sjg.training._trainer import Trainer
 
@@ -131,3 +132,49 @@ def test_memory_that_never_suffices_ends_in_a_clear_error(planted, monkeypatch):
     monkeypatch.setattr(Trainer, "_patch", never)
     with pytest.raises(MemoryLimitError, match="with a patch of 40 px, the smallest there is"):
         _run(planted)
+
+
+def test_precision_is_chosen_by_the_device(monkeypatch):
+    assert _plan(8 * 2**30).precision == "float32"
+    assert _plan(8 * 2**30, QUICK.replace(precision="bfloat16")).precision == "bfloat16"
+    monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda including_emulation: not including_emulation)
+    assert choose_precision("auto", torch.device("cuda")) == "bfloat16"
+    assert choose_precision("float32", torch.device("cuda")) == "float32"
+    with pytest.raises(InputError, match="'auto', 'float32' or 'bfloat16'"):
+        choose_precision("half", CPU)
+
+
+@pytest.mark.parametrize("use_claims", [True, False])
+def test_fewer_bits_give_nearly_the_same_cells(planted, use_claims):
+    settings = QUICK.replace(use_claims=use_claims, steps_per_round=6)
+    exact, coarse = (
+        segment_tissue(
+            planted.molecules,
+            planted.nuclei,
+            planted.types,
+            settings.replace(precision=precision),
+            fabric=make_fabric("cpu"),
+            random_state=1,
+        )
+        for precision in ("float32", "bfloat16")
+    )
+    assert not np.array_equal(exact.pixel_confidence, coarse.pixel_confidence)
+    assert (exact.labels == coarse.labels).mean() > 0.98
+    assert (exact.molecule_cell == coarse.molecule_cell).mean() > 0.98
+    assert exact.history[0]["loss"] == pytest.approx(coarse.history[0]["loss"], rel=0.02)
+
+
+def test_convolutions_in_bfloat16_keep_their_values_and_gradients():
+    net = load_claim_net().requires_grad_(True)
+    crops = torch.randn(3, net.n_inputs, 40, 40, generator=torch.Generator().manual_seed(0))
+    found = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        net.compute_dtype = dtype
+        net.zero_grad()
+        out = net(crops)
+        assert out.dtype == torch.float32
+        out.square().mean().backward()
+        found[dtype] = out.detach(), torch.cat([p.grad.flatten() for p in net.body.parameters()])
+    for exact, coarse in zip(found[torch.float32], found[torch.bfloat16], strict=True):
+        assert exact.dtype == coarse.dtype == torch.float32
+        assert 0 < (coarse - exact).norm() < 0.02 * exact.norm()

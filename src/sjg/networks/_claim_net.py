@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from sjg.networks._precision import convolve
+
 #: logit of a claim at the outline of a nucleus and its slope per median nuclear radius, before training
 _START_LOGIT, _START_SLOPE = 1.0, -1.5
 
@@ -41,6 +43,8 @@ class ClaimNet(nn.Module):
             act=("LEAKYRELU", {"negative_slope": 0.1}),
             norm=None,
         )
+        #: of the convolutions, see :func:`sjg.networks._precision.convolve`
+        self.compute_dtype = torch.float32
         self.gene_weight = nn.Parameter(torch.tensor(1.0))
 
     def forward(self, crops: Tensor) -> Tensor:
@@ -55,6 +59,6 @@ class ClaimNet(nn.Module):
         -------
         (B, 2, S, S) log odds against no cell: that the place is part of the cell, and that a molecule seen there came from it.
         """
-        out = self.body(crops)
+        out = convolve(self.body, crops, self.compute_dtype)
         mask = _START_LOGIT + _START_SLOPE * crops[:, :1] + out[:, :1]
         return torch.cat([mask, mask + out[:, 1:]], 1)

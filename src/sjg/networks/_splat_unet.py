@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from sjg.core import InputError
+from sjg.networks._precision import convolve
 from sjg.raster import gaussian_blur
 
 #: floor of the relative density inside the logarithm
@@ -69,6 +70,8 @@ class SplatUNet(nn.Module):
             "channels": [int(c) for c in channels],
             "density_sigmas_px": list(self.density_sigmas_px),
         }
+        #: of the convolutions, see :func:`sjg.networks._precision.convolve`
+        self.compute_dtype = torch.float32
         self.embedding = nn.Parameter(_initial_embedding(n_genes, n_embedding, log_profiles))
         # Normalisation layers would make the result depend on the patch, and so leave seams.
         self.body = UNet(
@@ -108,7 +111,7 @@ class SplatUNet(nn.Module):
         x = torch.cat([embedded, *logs, context], 1)
         height, width = x.shape[-2:]
         pad = (0, -width % self.stride, 0, -height % self.stride)
-        out = self.body(nn.functional.pad(x, pad))[..., :height, :width]
+        out = convolve(self.body, nn.functional.pad(x, pad), self.compute_dtype)[..., :height, :width]
         return out[:, : self.n_types + 1], out[:, self.n_types + 1 :]
 
 

@@ -17,6 +17,7 @@ from sjg.training._log_ratio import log_ratio
 from sjg.training._model import CompetitionModel
 from sjg.training._own_profiles import OwnProfiles
 from sjg.training._parameters import Parameters
+from sjg.training._plan import compute_dtype
 from sjg.training._scene import measure_scene
 from sjg.training._state import CellState
 from sjg.training._tissue import Points, Tissue
@@ -73,6 +74,7 @@ class ClaimJudge:
         self.tissue, self.state, self.own = tissue, state, own
         self._n_candidates, self._n_orientations = parameters.n_candidates, parameters.n_orientations
         self._net = (net or load_claim_net()).to(state.density.device)
+        self._net.compute_dtype = compute_dtype(parameters.precision)
         self._scene = measure_scene(tissue, state)
 
     @torch.no_grad()

@@ -15,6 +15,7 @@ from sjg.core import InputError
 from sjg.networks import CandidateScorer, SplatUNet
 from sjg.raster import gaussian_blur, splat
 from sjg.training._parameters import Parameters
+from sjg.training._plan import compute_dtype
 
 #: blur scales of the type evidence, in median nuclear radii
 EVIDENCE_RADII = (0.15, 0.3, 0.52)
@@ -127,6 +128,7 @@ class CompetitionModel(nn.Module):
                 density_sigmas_px=(0.0, 0.25 * radius_px, 0.5 * radius_px),
                 log_profiles=log_profiles,
             )
+            self.network.compute_dtype = compute_dtype(parameters.precision)
             extra = parameters.n_features + 1
         self.scorer: CandidateScorer | None = None
         if not parameters.use_claims:

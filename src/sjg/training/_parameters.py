@@ -55,6 +55,9 @@ class Parameters(Knobs):
         Channels per level of the U-Net.
     n_embedding, n_features, n_hidden
         Widths of the gene embedding, of the features handed to the scorer and of the scorer.
+    precision
+        Of the convolutions: ``"float32"``, ``"bfloat16"`` (weights and all else stay in float32), or ``"auto"``: bfloat16 on a GPU whose tensor
+        units compute it, else float32. Gene importance is always computed in float32.
     learning_rate
         Peak learning rate of Adam; a cosine takes it to 2 %.
     nucleus_weight, pseudo_weight
@@ -107,6 +110,7 @@ class Parameters(Knobs):
     n_embedding: int = 12
     n_features: int = 8
     n_hidden: int = 24
+    precision: str = "auto"
     learning_rate: float = 3e-3
     nucleus_weight: float = 0.3
     pseudo_weight: float = 0.3

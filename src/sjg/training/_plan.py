@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from sjg._logging import logger
-from sjg.core import MemoryLimitError
+from sjg.core import InputError, MemoryLimitError
 from sjg.training._parameters import Parameters
 
 #: part of the free memory that a tile may take
@@ -17,6 +17,7 @@ _SHARE = 0.5
 #: no window is halved below this side
 MIN_SIDE_PX = 32
 _GIB = 2**30
+_PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 #: what a window takes whatever its side
 _FIXED_BYTES = 48 * 2**20
 
@@ -33,6 +34,8 @@ class Plan:
         Side of a tile of the prediction.
     n_workers
         Tiles that are judged at the same time.
+    precision
+        Of the convolutions, ``"float32"`` or ``"bfloat16"``.
     free_bytes
         Memory that was free on the device.
     tile_bytes, patch_bytes
@@ -42,6 +45,7 @@ class Plan:
     patch_px: int
     tile_px: int
     n_workers: int
+    precision: str
     free_bytes: int
     tile_bytes: int
     patch_bytes: int
@@ -50,7 +54,7 @@ class Plan:
         """One line for the log."""
         return (
             f"{self.free_bytes / _GIB:.1f} GiB free on {device}: patches of {self.patch_px} px ({self.patch_bytes / _GIB:.2f} GiB), "
-            f"{self.n_workers} x tiles of {self.tile_px} px ({self.tile_bytes / _GIB:.2f} GiB each), float32"
+            f"{self.n_workers} x tiles of {self.tile_px} px ({self.tile_bytes / _GIB:.2f} GiB each), {self.precision}"
         )
 
 
@@ -97,11 +101,41 @@ def make_plan(
         sides[name] = side
     tile_bytes = need(sides["tile"], training=False)
     n_workers = max(1, min(n_workers, int(_SHARE * free / tile_bytes)))
-    plan = Plan(sides["patch"], sides["tile"], n_workers, free, tile_bytes, need(sides["patch"], training=True))
+    plan = Plan(
+        sides["patch"],
+        sides["tile"],
+        n_workers,
+        choose_precision(parameters.precision, device),
+        free,
+        tile_bytes,
+        need(sides["patch"], training=True),
+    )
     (logger.info if (plan.patch_px, plan.tile_px) == (parameters.patch_size_px, parameters.tile_size_px) else logger.warning)(
         plan.describe(device)
     )
     return plan
+
+
+def choose_precision(asked: str, device: torch.device) -> str:
+    """``"float32"`` or ``"bfloat16"``: what is asked for, ``"auto"`` by the device.
+
+    A CPU computes in float32 unless told otherwise: there, runs are the same bit for bit.
+
+    Raises
+    ------
+    InputError
+        It is neither of the three.
+    """
+    if asked not in ("auto", *_PRECISIONS):
+        raise InputError(f"precision={asked!r}; choose 'auto', 'float32' or 'bfloat16'.")
+    if asked != "auto":
+        return asked
+    return "bfloat16" if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
+
+
+def compute_dtype(precision: str) -> torch.dtype:
+    """Type of the numbers of a precision; float32 where none was chosen yet."""
+    return _PRECISIONS.get(precision, torch.float32)
 
 
 def window_bytes(parameters: Parameters, side: int, *, n_types: int, density: float, training: bool) -> int:

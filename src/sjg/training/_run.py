@@ -116,8 +116,9 @@ def segment_tissue(
         # Molecules that cells lost to their neighbours would blur the profiles of a reference.
         parameters = parameters.replace(revise_profiles=False)
     tissue = Tissue(molecules, nuclei_labels, parameters)
-    trainer = make_trainer(tissue, types, parameters, fabric, random_state)
     plan = _common_plan(parameters, tissue, len(types.names), fabric)
+    parameters = parameters.replace(precision=plan.precision)
+    trainer = make_trainer(tissue, types, parameters, fabric, random_state)
     trainer.patch_px, trainer.n_workers = plan.patch_px, plan.n_workers
     checkpoints = Checkpoints(checkpoint_dir, run, every=checkpoint_interval, fabric=fabric)
     with checkpoints.interruptible():
@@ -137,6 +138,7 @@ def segment_tissue(
     report({"phase": "genes", "done": 0, "total": 1})
     importance = np.full((len(molecules.gene_names), len(types.names)), np.nan, np.float32)
     if model.network is not None:
+        model.network.compute_dtype = torch.float32
         importance = gene_importance(model, tissue, state, parameters, rng=generator(random_state, 4))
     report({"phase": "genes", "done": 1, "total": 1})
     best, code = state.posterior.max(1)
