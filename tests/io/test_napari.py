@@ -24,10 +24,11 @@ def result() -> sd.SpatialData:
 )
 def test_every_element_becomes_a_layer(result, kind, key, table):
     from napari.components import ViewerModel
+    from napari.utils.events import EventedList
     from napari_spatialdata._viewer import SpatialDataViewer
 
     viewer = ViewerModel()
-    getattr(SpatialDataViewer(viewer), f"add_sdata_{kind}")(result, key, "global", False)
+    getattr(SpatialDataViewer(viewer, EventedList([result])), f"add_sdata_{kind}")(result, key, "global", False)
     (layer,) = viewer.layers
     n_cells = result["sjg_table"].n_obs
     if kind == "points":
