@@ -109,7 +109,7 @@ def importances(model: SplatUNet, data: Data, genes: Tensor | None = None) -> di
         gathered = GeneImportance(data.n_genes, len(targets))
         gathered.add(effect, gene=molecules["gene"], weight=weight)
         out[name] = gathered.result(specificity=0).T
-    out["transcripts, probability of the type, times share (default)"] = gathered.result().T
+    out["transcripts, probability of the type, times share (specificity 1)"] = gathered.result(specificity=1).T
     # What the share alone would say: the effect of every transcript set to 1.
     share = GeneImportance(data.n_genes, len(targets))
     share.add(torch.ones_like(effect), gene=molecules["gene"], weight=chance[0][:, y, x])

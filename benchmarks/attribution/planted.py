@@ -39,7 +39,7 @@ def main() -> None:
         rules = {
             "mean of -log sigma, all pixels (published)": splat_closed_form(network.head, maps, embedding, targets, **arguments).T,  # type: ignore[arg-type]
             "transcripts, probability of the type": gathered.result(specificity=0),
-            "transcripts, probability of the type, times share (default)": gathered.result(),
+            "transcripts, probability of the type, times share (specificity 1)": gathered.result(specificity=1),
         }
         columns = tissue.marker_mask().T
         record[f"tissue {seed}"] = {

@@ -1,71 +1,51 @@
-"""Where is a rare type? Ranks of known markers by the weight of the transcripts. Run: ``python benchmarks/attribution/weights.py STORE.zarr``.
+"""Where is a rare type? Ranks of known markers by the weight of the transcripts. Run: ``python benchmarks/attribution/weights.py [--cache FOLDER]``.
 
-The store holds a run of ``sjg.tl.segment`` on the mouse CA1 section (for instance ``sjg demo --data mouse-ca1``). The weight of a transcript for a type is the probability of
-the type at its pixel (network), the posterior of the type of the nearest cell, or their product.
+A network trained on the mouse CA1 section as in ``runs.py``, whose cache serves here too. The weight of a transcript for a type is the probability of
+the type at its pixel (network), the posterior of the type of the nearest cell, or their product; it counts the transcripts of a gene as well.
 """
 
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 import numpy as np
-import spatialdata as sd
 import torch
 from report import write
-from runs import MARKERS
+from runs import marker_ranks, read, trained
 
-from sjg.attribution import GeneImportance, molecule_attribution
-from sjg.tl._inputs import read_arrays
-from sjg.tl._stored_run import stored_request, stored_run
-from sjg.training import Tissue, load_model
-from sjg.training._importance import nearest_posterior, patch_inputs, patches_by_type
+from sjg.attribution import GeneImportance
+from sjg.datasets import mouse_ca1
+from sjg.training._importance import patch_effect, patches_by_type
 
 RULES = ("network", "cells", "network x cells")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("store")
-    parser.add_argument("--table", default="sjg_table")
+    parser.add_argument("--preset", default="fast")
+    parser.add_argument("--cache", type=Path)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    sdata = sd.read_zarr(arguments.store)
-    table, details = stored_run(sdata, arguments.table)
-    model, state, parameters = load_model(details["network"], device="cpu")
-    model.requires_grad_(False)
-    arrays = read_arrays(sdata, stored_request(details))
-    tissue = Tissue(arrays.molecules, arrays.nuclei, parameters)
-    genes, names = list(arrays.molecules.gene_names), list(table.varm["gene_importance"].columns)
+    arrays = read(mouse_ca1())
+    run = trained(arrays, arguments.preset, 0, cache=None if arguments.cache is None else arguments.cache / "ca1_first.npy")
+    run.model.requires_grad_(False)
+    genes, names = list(arrays.molecules.gene_names), arrays.names
     gathered = {rule: GeneImportance(len(genes), len(names)) for rule in RULES}
     generator = torch.Generator().manual_seed(0)
-    for window, present in patches_by_type(tissue, state, list(range(len(names))), 2, np.random.default_rng(0)):
-        maps, embedding, head, sigma_px, batch = patch_inputs(model, tissue, state, window)
-        found = molecule_attribution(
-            head, maps, embedding, [t + 1 for t in present], coords_px=batch.coords_px, gene=batch.gene,
-            batch_index=torch.zeros_like(batch.gene), sigma_px=sigma_px, n_probes=6, generator=generator,
-        )  # fmt: skip
-        effect = torch.full((len(names), len(batch.gene)), torch.nan)
-        effect[present] = found
-        pixel = batch.coords_px.floor().long()
-        with torch.no_grad():
-            network = torch.softmax(head(maps)[0], 0)[1:, pixel[:, 0], pixel[:, 1]]
-        cells = nearest_posterior(tissue, state, window, batch.coords_px.numpy() + np.array([window.y0, window.x0], np.float32))
-        for rule, weight in zip(RULES, (network, cells, network * cells), strict=True):
-            gathered[rule].add(effect, gene=batch.gene, weight=weight)
-    n_cells = table.obs["cell_type"].value_counts()
-    record = {}
-    for rule in RULES:
-        rank = (-gathered[rule].result().numpy()).argsort(0).argsort(0) + 1
-        ranks = {
-            marker: {
-                f"{name} ({n_cells[name]} cells)": int(rank[genes.index(marker), t])
-                for t, name in enumerate(names)
-                if part in name and n_cells.get(name, 0) >= 2
-            }
-            for marker, part in MARKERS.items()
-        }
-        flat = [r for by_type in ranks.values() for r in by_type.values()]
-        record[rule] = {"in the top ten": f"{sum(r <= 10 for r in flat)} of {len(flat)}", **ranks}
+    for window, present in patches_by_type(run.tissue, run.state, list(range(len(names))), 2, np.random.default_rng(0)):
+        found = patch_effect(run.model, run.tissue, run.state, window, present, run.parameters, generator)
+        effect = torch.full((len(names), len(found.gene)), torch.nan)
+        effect[present] = found.effect
+        weights = (found.probability, found.posterior, found.probability * found.posterior)
+        for rule, weight in zip(RULES, weights, strict=True):
+            gathered[rule].add(effect, gene=found.gene, weight=weight)
+    cells = np.bincount(run.state.posterior.argmax(1).numpy(), minlength=len(names))
+    record = {
+        f"{rule}, specificity {s}": marker_ranks(gathered[rule].result(specificity=s).numpy(), genes, names, cells)
+        for s in (1, 2)
+        for rule in RULES
+    }
     write("weights", record)
 
 

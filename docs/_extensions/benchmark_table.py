@@ -26,6 +26,20 @@ best value of each column. Columns that begin with ``seconds`` or ``cpu_seconds`
 
 A cell is the mean over all rows of the pair and its standard deviation; a column ``best NAME`` takes, for each row of the table, the best of the columns that begin with
 that name. The best of a line is bold.
+
+``benchmark-values`` and the role ``measured`` read nested records, whose keys are joined by ``>``:
+
+.. code-block:: markdown
+
+    :::{benchmark-values} ../benchmarks/attribution/results/runs_ca1.json
+    :at: rules
+    :head: rule
+    :columns: two seeds > mean=two seeds; half of the genes > mean=half of the genes
+    :::
+
+    {measured}`../benchmarks/attribution/results/speed.json > joint / closed form 16`
+
+Rows are the entries at `at` (or those in `names`, ``key=label``); whatever is missing is shown as "not measured".
 """
 
 from __future__ import annotations
@@ -37,7 +51,7 @@ from typing import ClassVar
 
 from docutils import nodes
 from docutils.parsers.rst import directives
-from sphinx.util.docutils import SphinxDirective
+from sphinx.util.docutils import SphinxDirective, SphinxRole
 
 _LESS_IS_BETTER = ("seconds", "cpu_seconds", "coexpression")
 
@@ -90,6 +104,69 @@ class BenchmarkMatrix(SphinxDirective):
             return [nodes.paragraph("", f"Not measured yet: {file.name} has no such rows.")]
         order = [name for name in names or rows if name in rows]
         return [table([self.options["rows"], *columns], [[name, *rows[name]] for name in order])]
+
+
+class BenchmarkValues(SphinxDirective):
+    required_arguments = 1
+    option_spec: ClassVar = {
+        "at": directives.unchanged,
+        "head": directives.unchanged,
+        "columns": directives.unchanged_required,
+        "names": directives.unchanged,
+    }
+
+    def run(self) -> list[nodes.Node]:
+        file = Path(self.env.doc2path(self.env.docname)).parent / self.arguments[0]
+        self.env.note_dependency(str(file))
+        found = value_at(json.loads(file.read_text()) if file.is_file() else {}, self.options.get("at", ""))
+        if not isinstance(found, dict):
+            return [nodes.paragraph("", f"Not measured yet: {file.name} has no such entry.")]
+        columns, names = (labelled(self.options.get(key, "")) for key in ("columns", "names"))
+        rows = [
+            [label, *(number(value_at(found.get(name), key)) for key in columns)]
+            for name, label in (names or {k: k for k in found}).items()
+        ]
+        return [table([self.options.get("head", ""), *columns.values()], rows)]
+
+
+class Measured(SphinxRole):
+    """One number of a nested record."""
+
+    def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
+        name, _, path = self.text.partition(">")
+        file = Path(self.env.doc2path(self.env.docname)).parent / name.strip()
+        self.env.note_dependency(str(file))
+        found = value_at(json.loads(file.read_text()) if file.is_file() else {}, path)
+        return [nodes.Text(number(found))], []
+
+
+def labelled(text: str) -> dict[str, str]:
+    """``key=label; key`` -> labels by key."""
+    return {key.strip(): (label or key).strip() for key, _, label in (one.partition("=") for one in text.split(";") if one.strip())}
+
+
+def value_at(record: object, path: str) -> object:
+    """The entry under keys joined by ``>``; None where there is none."""
+    for key in (one.strip() for one in path.split(">") if one.strip()):
+        record = record.get(key) if isinstance(record, dict) else None
+    return record
+
+
+def number(value: object) -> str:
+    """Three digits that count."""
+    if value is None:
+        return "not measured"
+    if not isinstance(value, float):
+        return f"{value:,}" if isinstance(value, int) else str(value)
+    return (
+        f"{value:,.0f}"
+        if abs(value) >= 100
+        else f"{value:.1f}"
+        if abs(value) >= 10
+        else f"{value:.3f}"
+        if abs(value) <= 1
+        else f"{value:.2f}"
+    )
 
 
 def matrix(records: list[dict], by: str, across: str, value: str, columns: list[str], *, less: bool = False) -> dict[str, list[str]]:
@@ -174,4 +251,6 @@ def table(head: list[str], rows: list[list[str]]) -> nodes.table:
 def setup(app) -> dict[str, bool]:
     app.add_directive("benchmark-table", BenchmarkTable)
     app.add_directive("benchmark-matrix", BenchmarkMatrix)
+    app.add_directive("benchmark-values", BenchmarkValues)
+    app.add_role("measured", Measured())
     return {"parallel_read_safe": True}

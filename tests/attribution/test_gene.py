@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import pytest
@@ -241,3 +242,32 @@ def test_bad_molecules_are_named(scene: Scene) -> None:
         GeneImportance(3, 2).add(torch.ones(1, 4), gene=torch.zeros(4, dtype=torch.long), weight=torch.ones(2, 4))
     with pytest.raises(InputError, match="gene reaches"):
         GeneImportance(3, 1).add(torch.ones(1, 2), gene=torch.tensor([0, 3]), weight=torch.ones(1, 2))
+
+
+def test_rare_types_follow_the_expected_composition_and_abundant_ones_their_counts(seeded: Seeded) -> None:
+    """Type 0 has 20,000 transcripts, type 1 has three; the composition says the opposite of what was counted."""
+    gene = torch.cat([torch.tensor([0] * 19_000 + [1] * 1_000), torch.tensor([0, 0, 1])])
+    rare = torch.arange(len(gene)) >= 20_000
+    where = torch.stack([~rare, rare]).float()
+    importance = GeneImportance(2, 2)
+    importance.add(torch.ones(2, len(gene)), gene=gene, weight=where * 0.01, presence=where)
+    opposite = torch.tensor([[0.1, 0.9], [0.1, 0.9]])
+    counted = importance.result(specificity=0)
+    shrunk = importance.result(specificity=0, composition=opposite)
+    # equal effects: what is left is half of the logarithm of the composition
+    assert float(counted[0, 1] - counted[1, 1]) == pytest.approx(0.5 * math.log(2), abs=1e-4)
+    assert float(shrunk[0, 1] - shrunk[1, 1]) == pytest.approx(0.5 * math.log((2 + 100) / (1 + 900)), abs=1e-4)
+    assert float(shrunk[0, 0] - shrunk[1, 0]) == pytest.approx(0.5 * math.log((19_000 + 100) / (1_000 + 900)), abs=1e-4)
+    certain = importance.result(specificity=0, composition=opposite, strength=0)
+    torch.testing.assert_close(certain, counted, atol=1e-4, rtol=0)
+    # The network was seen to listen to gene 0 more, by a hundredth of three transcripts: next to nothing.
+    louder = GeneImportance(2, 2)
+    louder.add(torch.ones(2, len(gene)) + 3 * (gene == 0), gene=gene, weight=where * 0.01, presence=where)
+    change = louder.result(specificity=0, composition=opposite) - shrunk
+    assert float(change[0, 1] - change[1, 1]) < 0.02 < 0.5 < float(change[0, 0] - change[1, 0])
+
+
+@pytest.mark.parametrize("composition", [torch.ones(3, 3), torch.full((2, 3), -1.0), torch.full((2, 3), torch.nan)])
+def test_bad_compositions_are_named(composition: torch.Tensor) -> None:
+    with pytest.raises(InputError, match="composition"):
+        GeneImportance(3, 2).result(composition=composition)

@@ -47,9 +47,12 @@ def test_posterior_is_that_of_the_nearest_nucleus_within_reach(planted, trainer)
     assert not corner.any()
 
 
-def test_a_type_is_sought_where_its_cells_are(planted, trainer):
+@pytest.mark.parametrize("shrink", [False, True])
+def test_a_type_is_sought_where_its_cells_are(planted, trainer, shrink):
     """The network alone would give every type the same genes."""
-    importance = gene_importance(trainer.model.module, trainer.tissue, trainer.state, QUICK, rng=generator(0))
+    importance = gene_importance(trainer.model.module, trainer.tissue, trainer.state, QUICK, rng=generator(0), shrink=shrink)
+    only = gene_importance(trainer.model.module, trainer.tissue, trainer.state, QUICK, rng=generator(0), types=[2], shrink=shrink)
+    assert set(np.argsort(-only[:, 0])[:4] % 3) == {2}
     for k in range(3):
         assert set(np.argsort(-importance[:, k])[:4] % 3) == {k}
 

@@ -126,6 +126,9 @@ class GeneImportance:
     a transcript of an abundant housekeeping gene moves the map as well, but says little. With s = 2 both parts spread about as widely
     over genes, and ranks hardly depend on the training run; s = 0 leaves the attribution alone. The documentation compares them.
 
+    A type of few cells shows few transcripts of a gene or none, and its ranks would be chance. With the expected `composition` of the types
+    the counts are shrunk to it, as class means are in a run: abundant types speak for themselves, rare ones follow what is known of them.
+
     Parameters
     ----------
     n_genes
@@ -147,11 +150,11 @@ class GeneImportance:
         check_count("n_genes", n_genes)
         check_count("n_types", n_types)
         self._sum = torch.zeros(n_types, n_genes, dtype=torch.float64)
-        self._mass = torch.zeros(n_types, 1, dtype=torch.float64)
+        self._seen = torch.zeros(n_types, n_genes, dtype=torch.float64)
         self._present = torch.zeros(n_types, n_genes, dtype=torch.float64)
         self._count = torch.zeros(n_genes, dtype=torch.float64)
 
-    def add(self, effect: Tensor, *, gene: Tensor, weight: Tensor) -> None:
+    def add(self, effect: Tensor, *, gene: Tensor, weight: Tensor, presence: Tensor | None = None) -> None:
         """Add the transcripts of one or more patches.
 
         Parameters
@@ -162,6 +165,8 @@ class GeneImportance:
             (N,) gene index.
         weight
             (T, N) weight of each transcript for each type in [0, 1], for instance the probability of the type at its pixel.
+        presence
+            (T, N) chance in [0, 1] that the transcript lies in a cell of the type, for the counts and shares; None = `weight`.
 
         Raises
         ------
@@ -169,41 +174,66 @@ class GeneImportance:
             Shapes do not fit.
         """
         n_types, n_genes = self._sum.shape
-        if effect.ndim != 2 or effect.shape[0] != n_types or weight.shape != effect.shape or gene.shape != effect.shape[1:]:
-            raise InputError(
-                f"effect {tuple(effect.shape)}, weight {tuple(weight.shape)}, gene {tuple(gene.shape)}; "
-                f"give ({n_types}, N), ({n_types}, N) and (N,)."
-            )
+        presence = weight if presence is None else presence
+        shapes = {"effect": effect, "weight": weight, "presence": presence}
+        if effect.ndim != 2 or any(one.shape != (n_types, len(gene)) for one in shapes.values()) or gene.ndim != 1:
+            got = ", ".join(f"{name} {tuple(one.shape)}" for name, one in shapes.items())
+            raise InputError(f"{got}, gene {tuple(gene.shape)}; give ({n_types}, N) for each and (N,) for gene.")
         if len(gene) and not 0 <= int(gene.min()) <= int(gene.max()) < n_genes:
             raise InputError(f"gene reaches from {int(gene.min())} to {int(gene.max())}; valid are 0..{n_genes - 1}.")
-        weight, gene, effect = weight.detach().cpu().double(), gene.cpu().long(), effect.detach().cpu().double()
+        gene = gene.cpu().long()
+        weight, effect, presence = (one.detach().cpu().double() for one in (weight, effect, presence))
         self._sum.index_add_(1, gene, (effect * weight).nan_to_num(0.0))
-        self._mass += torch.where(effect.isnan(), 0.0, weight).sum(1, keepdim=True)
-        self._present.index_add_(1, gene, weight)
+        self._seen.index_add_(1, gene, torch.where(effect.isnan(), 0.0, weight))
+        self._present.index_add_(1, gene, presence)
         self._count += torch.bincount(gene, minlength=n_genes)
 
-    def result(self, *, specificity: float = 2.0) -> Tensor:
+    def result(self, *, specificity: float = 2.0, composition: Tensor | None = None, strength: float = 1000.0) -> Tensor:
         """Importance of what was added so far.
 
         Parameters
         ----------
         specificity
             Power s >= 0 of the share of a gene's transcripts that lie in the type; 0 = attribution alone.
+        composition
+            (T, G) expected share of each gene among the transcripts of a type, for instance of a reference; None = by the counts alone.
+        strength
+            Transcripts per type that `composition` is worth.
 
         Returns
         -------
-        (G, T) float32, higher = more informative. Genes without a weighted transcript get the floor of :func:`closed_form`.
+        (G, T) float32, higher = more informative. Without `composition`, genes without a weighted transcript get the floor of :func:`closed_form`.
 
         Raises
         ------
         InputError
-            `specificity` is negative.
+            An argument is negative, or `composition` does not fit.
         """
-        if not specificity >= 0:
-            raise InputError(f"specificity is {specificity}; give a number >= 0 (0 = attribution alone).")
+        if not specificity >= 0 or not strength >= 0:
+            raise InputError(f"specificity is {specificity}, strength {strength}; give numbers >= 0 (0 = attribution alone, counts alone).")
         tiny = torch.finfo(torch.float64).tiny
-        effect = half_log((self._sum / self._mass.clamp_min(tiny)).float())
-        # One pseudo-transcript with the types' overall shares: a gene seen once is not yet specific.
-        prior = self._present.sum(1, keepdim=True) / self._count.sum().clamp_min(1)
-        share = (self._present + prior) / (self._count + 1)
-        return (effect + specificity * share.clamp_min(torch.finfo(torch.float32).tiny).log().float()).T.contiguous()
+        if composition is None:
+            square = self._sum / self._seen.sum(1, keepdim=True).clamp_min(tiny)
+            # One pseudo-transcript with the types' overall shares: a gene seen once is not yet specific.
+            prior = self._present.sum(1, keepdim=True) / self._count.sum().clamp_min(1)
+            share = (self._present + prior) / (self._count + 1)
+        else:
+            square, share = self._shrunk(composition, strength)
+        log_share = share.clamp_min(torch.finfo(torch.float32).tiny).log().float()
+        return (half_log(square.float()) + specificity * log_share).T.contiguous()
+
+    def _shrunk(self, composition: Tensor, strength: float) -> tuple[Tensor, Tensor]:
+        """(T, G) mean squared effect and share in the type, from counts shrunk to the expected ones."""
+        expected = composition.detach().cpu().double()
+        if expected.shape != self._sum.shape or not bool((torch.isfinite(expected) & (expected >= 0)).all()):
+            raise InputError(f"composition has shape {tuple(expected.shape)}; give finite numbers >= 0 of shape {tuple(self._sum.shape)}.")
+        tiny = torch.finfo(torch.float64).tiny
+        expected = expected / expected.sum(1, keepdim=True).clamp_min(tiny)
+        total = self._present.sum(1, keepdim=True)
+        among = (self._present + strength * expected) / (total + strength).clamp_min(tiny)
+        # One pseudo-transcript each: of the type's mean effect, and of the type. A gene hardly seen says nothing by itself.
+        usual = self._sum.sum(1, keepdim=True) / self._seen.sum(1, keepdim=True).clamp_min(tiny)
+        per_transcript = (self._sum + usual) / (self._seen + 1)
+        inside = (total + 1) * among
+        elsewhere = (self._count - self._present.sum(0)).clamp_min(0)
+        return among * per_transcript, inside / (inside.sum(0) + elsewhere).clamp_min(tiny)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -50,6 +52,7 @@ def gene_importance(
     *,
     rng: np.random.Generator,
     types: list[int] | None = None,
+    shrink: bool = False,
 ) -> NDArray[np.float32]:
     """Importance of every gene for the map of every type (closed form of CID), weighted by where the type is.
 
@@ -70,6 +73,8 @@ def gene_importance(
         Draws patches and probes.
     types
         Indices of the types wanted; None = all.
+    shrink
+        Count the transcripts of a type by the cells alone, shrunk to the types' profiles (``profile_strength``).
 
     Returns
     -------
@@ -80,21 +85,41 @@ def gene_importance(
     InputError
         The model was trained without its network.
     """
+    wanted = list(range(state.posterior.shape[1])) if types is None else list(types)
+    gathered = gather_importance(model, tissue, state, parameters, rng=rng, types=wanted, by_cells=shrink)
+    found = gathered.result(composition=state.profiles if shrink else None, strength=parameters.profile_strength)
+    return found[:, wanted].numpy().astype(np.float32)
+
+
+def gather_importance(
+    model: CompetitionModel,
+    tissue: Tissue,
+    state: CellState,
+    parameters: Parameters,
+    *,
+    rng: np.random.Generator,
+    types: list[int],
+    by_cells: bool = False,
+) -> GeneImportance:
+    """What :func:`gene_importance` is computed from, for all types; effects are measured for `types` alone.
+
+    `by_cells` counts transcripts by the posterior of the nearest cell, without the network's probability.
+    """
     if model.network is None:
         raise InputError("Gene importance comes from the network; train with use_network=True.")
-    wanted = list(range(state.posterior.shape[1])) if types is None else list(types)
-    importance = GeneImportance(len(tissue.molecules.gene_names), len(wanted))
-    n_patches = max(1, min(parameters.n_importance_patches, _MAX_PASSES // max(len(wanted) * parameters.n_probes, 1)))
-    jobs = patches_by_type(tissue, state, wanted, n_patches, rng)
+    n_types = state.posterior.shape[1]
+    gathered = GeneImportance(len(tissue.molecules.gene_names), n_types)
+    n_patches = max(1, min(parameters.n_importance_patches, _MAX_PASSES // max(len(types) * parameters.n_probes, 1)))
+    jobs = patches_by_type(tissue, state, types, n_patches, rng)
     generator = torch.Generator(device=state.density.device).manual_seed(int(rng.integers(2**31)))
-    column = {t: i for i, t in enumerate(wanted)}
     for window, present in jobs:
-        effect, gene, probability = _patch_effect(model, tissue, state, window, present, parameters, generator)
-        # Where a type lies is known from the forward pass also in the patches of others; without those its share would be too small.
-        everywhere = effect.new_full((len(wanted), len(gene)), torch.nan)
-        everywhere[[column[t] for t in present]] = effect
-        importance.add(everywhere, gene=gene, weight=probability[wanted])
-    return importance.result().cpu().numpy().astype(np.float32)
+        found = patch_effect(model, tissue, state, window, present, parameters, generator)
+        # Where a type lies is known also in the patches of others; without those its share would be too small.
+        everywhere = found.effect.new_full((n_types, len(found.gene)), torch.nan)
+        everywhere[present] = found.effect
+        weight = found.probability * found.posterior
+        gathered.add(everywhere, gene=found.gene, weight=weight, presence=found.posterior if by_cells else weight)
+    return gathered
 
 
 def patch_inputs(
@@ -113,7 +138,27 @@ def patch_inputs(
     return maps, embedding, head, model.raster_sigma_px, batch
 
 
-def _patch_effect(
+@dataclass(frozen=True)
+class PatchEffect:
+    """Of N molecules of a patch, K types of which T were asked for.
+
+    Parameters
+    ----------
+    effect
+        (T, N) squared effect on the map of each type.
+    gene
+        (N,) gene.
+    probability, posterior
+        (K, N) by the network at the molecule's pixel, and of the nearest cell.
+    """
+
+    effect: torch.Tensor
+    gene: torch.Tensor
+    probability: torch.Tensor
+    posterior: torch.Tensor
+
+
+def patch_effect(
     model: CompetitionModel,
     tissue: Tissue,
     state: CellState,
@@ -121,8 +166,8 @@ def _patch_effect(
     types: list[int],
     parameters: Parameters,
     generator: torch.Generator,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """(T, N) squared effects on `types`, (N,) genes and (K, N) weights for all types of the molecules of a patch."""
+) -> PatchEffect:
+    """Effects of the molecules of a patch on the maps of `types`, and where they lie."""
     maps, embedding, head, sigma_px, batch = patch_inputs(model, tissue, state, window)
     effect = molecule_attribution(
         head,
@@ -140,7 +185,8 @@ def _patch_effect(
         probability = torch.softmax(head(maps)[0], 0)
         pixel = batch.coords_px.floor().long()
     yx_px = batch.coords_px.cpu().numpy() + np.array([window.y0, window.x0], np.float32)
-    return effect, batch.gene, probability[1:, pixel[:, 0], pixel[:, 1]] * nearest_posterior(tissue, state, window, yx_px)
+    posterior = nearest_posterior(tissue, state, window, yx_px)
+    return PatchEffect(effect, batch.gene, probability[1:, pixel[:, 0], pixel[:, 1]], posterior)
 
 
 def nearest_posterior(tissue: Tissue, state: CellState, window: Window, yx_px: NDArray[np.floating]) -> torch.Tensor:
