@@ -30,6 +30,7 @@ class DynamicLabels:
         self._visited = np.zeros(0, np.int64)
         self._recent: list[NDArray[np.int64]] = []
         self._n_known = sum(int(np.count_nonzero(row)) for row in nuclei_labels)
+        release(nuclei_labels)
 
     def read(self, flat: NDArray[np.int64]) -> NDArray[np.int32]:
         """(P,) labels of the pixels of flat index `flat`."""

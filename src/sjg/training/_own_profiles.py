@@ -45,6 +45,10 @@ class OwnProfiles:
         """(P, M) leave-one-out probability of each molecule's gene under each candidate cell."""
         return _mixed(self.strength, *self.counts(state, candidate, gene, molecule))
 
+    def release(self) -> None:
+        """Give back the memory in which parts of memory-mapped arrays are held."""
+        release(self.gene, self.cell)
+
     def counts(
         self, state: CellState, candidate: NDArray[np.int64], gene: NDArray[np.integer], molecule: NDArray[np.int64]
     ) -> tuple[Tensor, Tensor, Tensor]:

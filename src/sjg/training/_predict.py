@@ -23,7 +23,7 @@ from sjg.training._windows import Window, tiles
 from sjg.training._workers import in_order
 
 #: tiles after which the memory of memory-mapped arrays is given back
-_RELEASE_TILES = 8
+RELEASE_TILES = 8
 
 #: makes an array of zeros: name, shape, type
 ArrayFactory = Callable[[str, tuple[int, ...], np.dtype], NDArray[Any]]
@@ -147,7 +147,7 @@ def predict(
             for part in parts:
                 run.take_up(part)
             into.n_done += 1
-            if into.n_done % _RELEASE_TILES == 0:
+            if into.n_done % RELEASE_TILES == 0:
                 release(*into.arrays())
                 tissue.release()
             if on_tile is not None:

@@ -38,7 +38,7 @@ from sjg.training._network_store import store_model
 from sjg.training._own_profiles import OwnProfiles, fit_own_profiles
 from sjg.training._parameters import Parameters
 from sjg.training._plan import Plan, free_memory, make_plan
-from sjg.training._predict import Prediction, predict
+from sjg.training._predict import RELEASE_TILES, Prediction, predict
 from sjg.training._snapshot import digest, evidence_tensors, restore, snapshot
 from sjg.training._state import CellState, Evidence, initial_state, revise
 from sjg.training._tissue import Tissue
@@ -286,6 +286,8 @@ class _Passes:
 
         def on_tile(done: int, total: int) -> None:
             self.report({"phase": phase, "done": done, "total": total})
+            if own is not None and done % RELEASE_TILES == 0:
+                own.release()
             checkpoints.after(done, content, name, last=done == total, own=True)
 
         seed = int(generator(self.random_state, 2, _PHASES.index(phase)).integers(2**63))

@@ -70,6 +70,8 @@ def measure_scene(tissue: Tissue, state: CellState) -> Scene:
     genes = torch.as_tensor(gene[taken], dtype=torch.long, device=device)
     cells = torch.as_tensor(nearest, device=device)[:, None]
     found = log_ratio(gene_probability(state, cells, genes), state.prior_ambient[genes])[:, 0]
+    # a sample this even has touched all of the mapped memory
+    tissue.release()
     typical = (state.profiles * log_ratio(state.profiles.T, state.prior_ambient).T).sum(1)
     expected = (state.posterior @ typical)[cells[:, 0]]
 

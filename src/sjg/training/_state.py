@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sjg.core import CellTypes, Molecules, parts
+from sjg.core import CellTypes, Molecules, parts, release
 from sjg.training._nuclei import Nuclei
 from sjg.training._parameters import Parameters
 
@@ -151,6 +151,7 @@ def initial_state(
         count += np.bincount(nucleus, minlength=n)
         typed = known[nucleus]
         by_type += np.bincount(types.initial[nucleus[typed]].astype(np.int64) * n_genes + gene[typed], minlength=len(by_type))
+        release(molecules.gene, nucleus_of)
     ambient = (total + 0.5) / (total + 0.5).sum()
     if types.profiles is None:
         prior = by_type.reshape(n_types, n_genes) + 20 * ambient

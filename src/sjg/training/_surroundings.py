@@ -52,7 +52,7 @@ def nucleus_or_ring(
         owner[rows] = np.where(inside > 0, inside, candidate[:, 0] + 1)
         ring[rows] = np.where(inside > 0, 0, np.searchsorted(bounds, signed[:, 0]))
         within += np.bincount(ring[rows], minlength=len(_RINGS) + 1)[: len(_RINGS)]
-        release(owner, ring)
+        release(owner, ring, nucleus_of, yx_px)
     wide_enough = np.flatnonzero(np.cumsum(within) >= enough)
     width = int(wide_enough[0]) if wide_enough.size else len(_RINGS) - 1
     for rows in parts(len(nucleus_of)):

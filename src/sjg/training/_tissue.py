@@ -93,6 +93,8 @@ class Tissue:
         self.density = n_inside / nuclear_area
         #: molecules per pixel outside nuclei
         self.density_outside = max(n - n_inside, 1) / max(nuclei_labels.size - nuclear_area, 1.0)
+        # from here on the sorted ones are read
+        release(molecules.yx_px, molecules.gene)
         self.release()
 
     @property
@@ -110,7 +112,7 @@ class Tissue:
 
     def release(self) -> None:
         """Give back the memory in which parts of memory-mapped arrays are held."""
-        release(self.molecules.yx_px, self.molecules.gene, self.nucleus_of, self.labels)
+        release(self.molecules.yx_px, self.molecules.gene, self.nucleus_of, self.labels, self._index.place)
 
     def nuclei_near(self, window: Window) -> bool:
         """Whether any nucleus can reach the window."""

@@ -201,7 +201,8 @@ class Trainer:
         return next(self._ahead)
 
     def close(self) -> None:
-        """Let go of what was made ahead."""
+        """Let go of what was made ahead, and of the memory of mapped arrays."""
+        self.dynamic.release()
         if self._ahead is not None:
             self._ahead.close()
             self._ahead = None
