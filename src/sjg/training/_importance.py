@@ -52,7 +52,7 @@ def gene_importance(
     *,
     rng: np.random.Generator,
     types: list[int] | None = None,
-    shrink: bool = False,
+    shrink: bool = True,
 ) -> NDArray[np.float32]:
     """Importance of every gene for the map of every type (closed form of CID), weighted by where the type is.
 
@@ -74,7 +74,8 @@ def gene_importance(
     types
         Indices of the types wanted; None = all.
     shrink
-        Count the transcripts of a type by the cells alone, shrunk to the types' profiles (``profile_strength``).
+        Count the transcripts of a type by the cells alone, shrunk to the types' profiles (``profile_strength``): without it ranks of rare
+        types are chance.
 
     Returns
     -------
