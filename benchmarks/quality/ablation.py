@@ -55,7 +55,7 @@ VARIANTS: dict[str, Variant] = {
     "without claims (competition trained on the tissue)": Variant(LONG),
     "without claims and held-out molecules": Variant({**LONG, "held_out": False}),
     "without background": Variant(no_background=True),
-    "with attribution gate": Variant({"attribution_gate": "evidence"}),
+    "with attribution gate": Variant({"attribution_gate": "evidence", "attribution_epoch": 0}),
     "without nuclei in the network's input": Variant({"use_context": False}),
     "without reference": Variant(arguments={"reference": None}),
     "without revision of types": Variant({"revise_types": False}),
