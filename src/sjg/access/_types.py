@@ -90,8 +90,8 @@ def _choose_table(sdata: SpatialData, nuclei_key: str, cell_type_key: str, table
     tables = annotating_tables(sdata, nuclei_key)
     if not tables:
         raise MissingElementError(
-            f"cell_type_key={cell_type_key!r}: no table annotates {nuclei_key!r} (tables: {sorted(sdata.tables) or 'none'}); let one annotate it "
-            f"with sdata.set_table_annotates_spatialelement(table_name, region={nuclei_key!r})."
+            f"cell_type_key={cell_type_key!r}: no table annotates {nuclei_key!r} (tables: {sorted(sdata.tables) or 'none'}); make one with "
+            f"sjg.pp.annotate_nuclei, or let one of yours annotate it: sdata.set_table_annotates_spatialelement(table_name, region={nuclei_key!r})."
         )
     if table_key is not None:
         if table_key not in tables:
