@@ -43,7 +43,7 @@ class ClaimNet(nn.Module):
             act=("LEAKYRELU", {"negative_slope": 0.1}),
             norm=None,
         )
-        #: of the convolutions, see :func:`sjg.networks._precision.convolve`
+        #: of the convolutions, see ``networks._precision.convolve``
         self.compute_dtype = torch.float32
         self.gene_weight = nn.Parameter(torch.tensor(1.0))
 

@@ -70,7 +70,7 @@ class SplatUNet(nn.Module):
             "channels": [int(c) for c in channels],
             "density_sigmas_px": list(self.density_sigmas_px),
         }
-        #: of the convolutions, see :func:`sjg.networks._precision.convolve`
+        #: of the convolutions, see ``networks._precision.convolve``
         self.compute_dtype = torch.float32
         self.embedding = nn.Parameter(_initial_embedding(n_genes, n_embedding, log_profiles))
         # Normalisation layers would make the result depend on the patch, and so leave seams.
