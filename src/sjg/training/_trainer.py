@@ -198,7 +198,12 @@ class Trainer:
             judge, side = self.judge, self.patch_px
             work = lambda stream: self.patches.judged(generator(self.random_state, *stream), side, judge)  # noqa: E731
             self._ahead = in_order(work, streams, self.n_workers)
-        return next(self._ahead)
+        patch = next(self._ahead, None)
+        if patch is None:
+            # the round was drawn to its end, and the next one has begun without a revision
+            self._ahead = None
+            return self._next_patch()
+        return patch
 
     def close(self) -> None:
         """Let go of what was made ahead, and of the memory of mapped arrays."""
