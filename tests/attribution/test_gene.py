@@ -271,3 +271,11 @@ def test_rare_types_follow_the_expected_composition_and_abundant_ones_their_coun
 def test_bad_compositions_are_named(composition: torch.Tensor) -> None:
     with pytest.raises(InputError, match="composition"):
         GeneImportance(3, 2).result(composition=composition)
+
+
+def test_a_gene_that_the_tissue_does_not_show_decides_nothing() -> None:
+    """Whatever the composition says of it."""
+    importance = GeneImportance(3, 2)
+    importance.add(torch.ones(2, 40), gene=torch.arange(40) % 2, weight=torch.full((2, 40), 0.5))
+    found = importance.result(composition=torch.tensor([[0.1, 0.1, 0.8], [0.3, 0.3, 0.4]]))
+    assert (found[2] < found[:2].min(0).values - 10).all()

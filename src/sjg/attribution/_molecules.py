@@ -202,7 +202,8 @@ class GeneImportance:
 
         Returns
         -------
-        (G, T) float32, higher = more informative. Without `composition`, genes without a weighted transcript get the floor of :func:`closed_form`.
+        (G, T) float32, higher = more informative. Genes without a transcript, and without `composition` those without a weighted one, get the
+        floor of :func:`closed_form`.
 
         Raises
         ------
@@ -231,6 +232,8 @@ class GeneImportance:
         expected = expected / expected.sum(1, keepdim=True).clamp_min(tiny)
         total = self._present.sum(1, keepdim=True)
         among = (self._present + strength * expected) / (total + strength).clamp_min(tiny)
+        # what no cell of the tissue shows decides nothing here, whatever is known of the type
+        among = torch.where(self._count > 0, among, 0.0)
         # One pseudo-transcript each: of the type's mean effect, and of the type. A gene hardly seen says nothing by itself.
         usual = self._sum.sum(1, keepdim=True) / self._seen.sum(1, keepdim=True).clamp_min(tiny)
         per_transcript = (self._sum + usual) / (self._seen + 1)

@@ -94,7 +94,10 @@ def _was_left_out(name: str, value: Any) -> bool:
     """Whether this stands for an argument that was None (stores keep no None)."""
     if not name.startswith("request."):
         return False
-    return np.size(value) == 0 or value == "" or (name.endswith("_um") and value == 0) or value == -np.inf
+    if np.size(value) != 1:
+        return np.size(value) == 0
+    value = np.asarray(value).item()
+    return bool(value == "" or (name.endswith("_um") and value == 0) or value == -np.inf)
 
 
 def _text(value: Any) -> str:
