@@ -191,19 +191,14 @@ class Trainer:
     def _next_patch(self) -> JudgedPatch:
         """The patch of the current stream; workers make those of the rest of the round meanwhile."""
         if self._ahead is None:
-            _, first_step, first_patch = self._stream
-            steps_per_round, share = self.parameters.steps_per_round, share_of(self.fabric, self.parameters.patches_per_step)
-            rest = range(first_step, (first_step // steps_per_round + 1) * steps_per_round)
+            (_, first_step, first_patch), steps_per_round = self._stream, self.parameters.steps_per_round
+            share = share_of(self.fabric, self.parameters.patches_per_step)
+            rest, judge, side = range(first_step, (first_step // steps_per_round + 1) * steps_per_round), self.judge, self.patch_px
             streams = [(1, step, patch) for step in rest for patch in share if (step, patch) >= (first_step, first_patch)]
-            judge, side = self.judge, self.patch_px
-            work = lambda stream: self.patches.judged(generator(self.random_state, *stream), side, judge)  # noqa: E731
-            self._ahead = in_order(work, streams, self.n_workers)
-        patch = next(self._ahead, None)
-        if patch is None:
-            # the round was drawn to its end, and the next one has begun without a revision
+            self._ahead = in_order(lambda s: self.patches.judged(generator(self.random_state, *s), side, judge), streams, self.n_workers)
+        if (patch := next(self._ahead, None)) is None:  # drawn to the end of the round
             self._ahead = None
-            return self._next_patch()
-        return patch
+        return patch or self._next_patch()
 
     def close(self) -> None:
         """Let go of what was made ahead, and of the memory of mapped arrays."""
