@@ -10,6 +10,7 @@ import argparse
 import base64
 import io
 import os
+import re
 import sys
 import tempfile
 import time
@@ -23,6 +24,8 @@ HERE = Path(__file__).parent
 WIDTH_PX = 800
 #: a notebook names the folders below SJG_DATA_DIR that it reads in ``metadata.sjg.data``
 DATA = os.environ.get("SJG_DATA_DIR", "")
+#: a folder that `tempfile` made, up to what lies in it
+FOLDER = re.compile(re.escape(tempfile.gettempdir()) + r"/tmp\w+/")
 
 
 def execute(path: Path, *, write: bool, timeout_s: int) -> None:
@@ -33,7 +36,9 @@ def execute(path: Path, *, write: bool, timeout_s: int) -> None:
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)
         if cell.cell_type == "code":
-            cell.outputs = [tidy(output) for output in cell.outputs if output.get("name") != "stderr" and not is_progress(output)]
+            cell.outputs = [
+                without_folders(tidy(output)) for output in cell.outputs if output.get("name") != "stderr" and not is_progress(output)
+            ]
     notebook.metadata.language_info = {"name": "python"}
     if write:
         nbformat.write(notebook, path)
@@ -56,6 +61,14 @@ def tidy(output: nbformat.NotebookNode) -> nbformat.NotebookNode:
         picture.save(buffer, "JPEG", quality=74, subsampling=0, optimize=True)
         data["image/jpeg"] = base64.b64encode(buffer.getvalue()).decode("ascii")
         output.metadata.pop("image/png", None)
+    return output
+
+
+def without_folders(output: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """What is printed of a working folder, which has another name on every machine, begins below it."""
+    for holder, key in ((output, "text"), *((output.get("data", {}), kind) for kind in ("text/plain", "text/html"))):
+        if key in holder:
+            holder[key] = FOLDER.sub("", "".join(holder[key]))
     return output
 
 

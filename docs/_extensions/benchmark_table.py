@@ -47,13 +47,21 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from docutils import nodes
 from docutils.parsers.rst import directives
+from sphinx.environment import BuildEnvironment
 from sphinx.util.docutils import SphinxDirective, SphinxRole
 
 _LESS_IS_BETTER = ("seconds", "cpu_seconds", "coexpression")
+
+
+def read_beside(env: BuildEnvironment, name: str) -> tuple[str, Any]:
+    """Name of a JSON file beside the page, and what it holds; None where there is none."""
+    file = Path(env.doc2path(env.docname)).parent / name
+    env.note_dependency(str(file))
+    return file.name, json.loads(file.read_text()) if file.is_file() else None
 
 
 class BenchmarkTable(SphinxDirective):
@@ -66,17 +74,16 @@ class BenchmarkTable(SphinxDirective):
     }
 
     def run(self) -> list[nodes.Node]:
-        file = Path(self.env.doc2path(self.env.docname)).parent / self.arguments[0]
-        self.env.note_dependency(str(file))
-        if not file.is_file():
-            return [nodes.paragraph("", f"Not measured yet: {file.name} is not in the repository.")]
+        name, rows = read_beside(self.env, self.arguments[0])
+        if rows is None:
+            return [nodes.paragraph("", f"Not measured yet: {name} is not in the repository.")]
         where = dict(one.strip().split("=", 1) for one in self.options.get("where", "").split(",") if one.strip())
         columns = dict((one.strip().split("=", 1) * 2)[:2] for one in self.options["columns"].split(","))
-        records = [row for row in json.loads(file.read_text()) if all(str(row.get(key)) == value for key, value in where.items())]
+        records = [row for row in rows if all(str(row.get(key)) == value for key, value in where.items())]
         cells = summarise(records, self.options["rows"], list(columns), self.options.get("best"))
         if not cells:
-            return [nodes.paragraph("", f"Not measured yet: {file.name} has no rows for {where or 'this table'}.")]
-        return [table([self.options["rows"], *columns.values()], [[name, *row] for name, row in cells.items()])]
+            return [nodes.paragraph("", f"Not measured yet: {name} has no rows for {where or 'this table'}.")]
+        return [table([self.options["rows"], *columns.values()], [[row, *values] for row, values in cells.items()])]
 
 
 class BenchmarkMatrix(SphinxDirective):
@@ -91,17 +98,20 @@ class BenchmarkMatrix(SphinxDirective):
     }
 
     def run(self) -> list[nodes.Node]:
-        file = Path(self.env.doc2path(self.env.docname)).parent / self.arguments[0]
-        self.env.note_dependency(str(file))
-        records = json.loads(file.read_text()) if file.is_file() else []
+        file, records = read_beside(self.env, self.arguments[0])
         columns, names = (
             [" ".join(one.split()) for one in self.options.get(key, "").split(";") if one.strip()] for key in ("columns", "names")
         )
         rows = matrix(
-            records, self.options["rows"], self.options["across"], self.options["value"], columns, less="less-is-better" in self.options
+            records or [],
+            self.options["rows"],
+            self.options["across"],
+            self.options["value"],
+            columns,
+            less="less-is-better" in self.options,
         )
         if not rows:
-            return [nodes.paragraph("", f"Not measured yet: {file.name} has no such rows.")]
+            return [nodes.paragraph("", f"Not measured yet: {file} has no such rows.")]
         order = [name for name in names or rows if name in rows]
         return [table([self.options["rows"], *columns], [[name, *rows[name]] for name in order])]
 
@@ -116,11 +126,10 @@ class BenchmarkValues(SphinxDirective):
     }
 
     def run(self) -> list[nodes.Node]:
-        file = Path(self.env.doc2path(self.env.docname)).parent / self.arguments[0]
-        self.env.note_dependency(str(file))
-        found = value_at(json.loads(file.read_text()) if file.is_file() else {}, self.options.get("at", ""))
+        file, content = read_beside(self.env, self.arguments[0])
+        found = value_at(content or {}, self.options.get("at", ""))
         if not isinstance(found, dict):
-            return [nodes.paragraph("", f"Not measured yet: {file.name} has no such entry.")]
+            return [nodes.paragraph("", f"Not measured yet: {file} has no such entry.")]
         columns, names = (labelled(self.options.get(key, "")) for key in ("columns", "names"))
         rows = [
             [label, *(number(value_at(found.get(name), key)) for key in columns)]
@@ -134,9 +143,8 @@ class Measured(SphinxRole):
 
     def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
         name, _, path = self.text.partition(">")
-        file = Path(self.env.doc2path(self.env.docname)).parent / name.strip()
-        self.env.note_dependency(str(file))
-        found = value_at(json.loads(file.read_text()) if file.is_file() else {}, path)
+        _, content = read_beside(self.env, name.strip())
+        found = value_at(content or {}, path)
         return [nodes.Text(number(found))], []
 
 

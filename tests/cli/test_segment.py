@@ -90,7 +90,7 @@ def test_debug_shows_the_traceback(store: Path, quick_segment):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["{store}", "--image-key", "nope"], "image_key='nope' names no image"),
+        (["{store}", "--image-key", "nope"], "--image-key 'nope' names no image"),
         (["{store}", "-o", "{store}"], "is the input"),
         (["{store}", "-o", "{store}/inside.zarr"], "inside the input"),
         (["{store}", "-o", "{folder}/no/where.zarr"], "does not exist"),

@@ -8,8 +8,8 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from scipy.sparse import coo_array
 from skimage.metrics import contingency_table
 
-from sjg.core import InputError
-from sjg.metrics import _overlap, label_overlap
+from sjg.core import InputError, buckets
+from sjg.metrics import label_overlap
 
 
 @st.composite
@@ -44,7 +44,7 @@ def test_equals_the_contingency_table_of_scikit_image(pair):
 def test_blocks_do_not_change_the_result(pair, size):
     whole = label_overlap(*pair)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_overlap, "_BLOCK_SIZE", size)
+        patch.setattr(buckets, "_PART_ROWS", size)
         blocked = label_overlap(*pair)
     np.testing.assert_array_equal(dense(whole), dense(blocked))
     np.testing.assert_array_equal(whole.truth_size, blocked.truth_size)

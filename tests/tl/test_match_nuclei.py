@@ -54,6 +54,16 @@ def test_writes_pairs_with_one_id(tmp_path):
     assert set(table.obs["region"]) == {"matched_cells"}
 
 
+def test_pixel_size_is_that_of_the_image():
+    """Labels with pixels twice as wide as the image's have four times the area; what a run recorded goes before a guess."""
+    sdata = _object()
+    coarse = Scale([1.0, 1.0], axes=("x", "y"))
+    for key in ("cells", "nuclei"):
+        sdata.labels[key] = Labels2DModel.parse(np.asarray(sdata.labels[key]), dims=("y", "x"), transformations={"global": coarse})
+    sjg.tl.match_nuclei(sdata, "cells", "nuclei", pixel_size_um=0.5)
+    np.testing.assert_allclose(sdata["matched_table"].obs["area_um2"], [100, 100])
+
+
 def test_block_by_block_on_disk_as_in_memory(tmp_path, monkeypatch):
     from sjg.imaging import _blocks
 

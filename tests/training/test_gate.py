@@ -150,9 +150,9 @@ def test_a_gated_run_resumes_bit_for_bit(planted, tmp_path):
 
 def test_an_unknown_gate_is_named():
     with pytest.raises(InputError, match="choose one of none, dominant, contrast, top_fraction, evidence"):
-        AttributionGate(Parameters(attribution_gate="majority"))
+        Parameters(attribution_gate="majority")
 
 
 def test_a_gate_that_would_never_work_is_an_error():
     with pytest.raises(InputError, match="never be at work"):
-        AttributionGate(Parameters(attribution_gate="dominant", n_rounds=1, attribution_epoch=1))
+        Parameters(attribution_gate="dominant", n_rounds=1, attribution_epoch=1)

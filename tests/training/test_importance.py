@@ -47,11 +47,10 @@ def test_posterior_is_that_of_the_nearest_nucleus_within_reach(planted, trainer)
     assert not corner.any()
 
 
-@pytest.mark.parametrize("shrink", [False, True])
-def test_a_type_is_sought_where_its_cells_are(planted, trainer, shrink):
+def test_a_type_is_sought_where_its_cells_are(planted, trainer):
     """The network alone would give every type the same genes."""
-    importance = gene_importance(trainer.model.module, trainer.tissue, trainer.state, QUICK, rng=generator(0), shrink=shrink)
-    only = gene_importance(trainer.model.module, trainer.tissue, trainer.state, QUICK, rng=generator(0), types=[2], shrink=shrink)
+    importance = gene_importance(trainer.model.module, trainer.tissue, trainer.state, QUICK, rng=generator(0))
+    only = gene_importance(trainer.model.module, trainer.tissue, trainer.state, QUICK, rng=generator(0), types=[2])
     assert set(np.argsort(-only[:, 0])[:4] % 3) == {2}
     for k in range(3):
         assert set(np.argsort(-importance[:, k])[:4] % 3) == {k}

@@ -140,8 +140,8 @@ def test_precision_is_chosen_by_the_device(monkeypatch):
     monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda including_emulation: not including_emulation)
     assert choose_precision("auto", torch.device("cuda")) == "bfloat16"
     assert choose_precision("float32", torch.device("cuda")) == "float32"
-    with pytest.raises(InputError, match="'auto', 'float32' or 'bfloat16'"):
-        choose_precision("half", CPU)
+    with pytest.raises(InputError, match="precision='half'; choose one of auto, float32, bfloat16"):
+        QUICK.replace(precision="half")
 
 
 @pytest.mark.parametrize("use_claims", [True, False])

@@ -37,7 +37,7 @@ def test_ring_is_that_of_a_distance_transform(two_nuclei: tuple[np.ndarray, np.n
     """Scarce transcripts: the widest ring, to the resolution of the outlines."""
     labels, yx = two_nuclei
     yx = yx[:60]
-    owner = nucleus_or_ring(labels, nucleus_of(labels, yx), yx)
+    owner = nucleus_or_ring(labels, nucleus_of(labels, yx), yx, n_nuclei=2)
     y, x = np.floor(yx).astype(int).T
     distance, (near_y, near_x) = ndimage.distance_transform_edt(labels == 0, return_indices=True)
     nearest, distance = labels[near_y, near_x][y, x], distance[y, x]
@@ -49,8 +49,8 @@ def test_ring_is_no_wider_than_needed(two_nuclei: tuple[np.ndarray, np.ndarray])
     labels, yx = two_nuclei
     inside = nucleus_of(labels, yx)
     assert (inside > 0).sum() > 50
-    np.testing.assert_array_equal(nucleus_or_ring(labels, inside, yx), inside)
-    narrow = nucleus_or_ring(labels, inside, yx, always=True)
+    np.testing.assert_array_equal(nucleus_or_ring(labels, inside, yx, n_nuclei=2), inside)
+    narrow = nucleus_or_ring(labels, inside, yx, n_nuclei=2, always=True)
     assert (narrow[inside > 0] == inside[inside > 0]).all()
     n_ring = ((narrow > 0) & (inside == 0)).sum() / (inside > 0).sum()
     assert n_ring == pytest.approx(1.25**2 - 1, rel=0.15)
@@ -58,7 +58,7 @@ def test_ring_is_no_wider_than_needed(two_nuclei: tuple[np.ndarray, np.ndarray])
 
 def test_no_transcripts(two_nuclei: tuple[np.ndarray, np.ndarray]) -> None:
     labels, _ = two_nuclei
-    assert nucleus_or_ring(labels, np.zeros(0, np.int32), np.zeros((0, 2))).shape == (0,)
+    assert nucleus_or_ring(labels, np.zeros(0, np.int32), np.zeros((0, 2)), n_nuclei=2).shape == (0,)
 
 
 def test_types_are_found_where_nuclei_hold_few_transcripts() -> None:
@@ -70,7 +70,7 @@ def test_types_are_found_where_nuclei_hold_few_transcripts() -> None:
     nuclei, molecules, truth = tissue.nuclei, tissue.transcripts, tissue.cell_type
     inside = nucleus_of(nuclei, molecules.yx_px)
     right, agreement = [], []
-    for owner in (inside, nucleus_or_ring(nuclei, inside, molecules.yx_px)):
+    for owner in (inside, nucleus_or_ring(nuclei, inside, molecules.yx_px, n_nuclei=len(truth))):
         counts = np.zeros((len(truth), 60))
         np.add.at(counts, (owner[owner > 0] - 1, molecules.gene[owner > 0]), 1)
         right.append((type_nuclei(counts, profiles.means).argmax(1) == truth).mean())

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import typer
@@ -44,14 +45,42 @@ class OneLineErrors(TyperGroup):
         except Exception as error:  # noqa: BLE001 - the end of the road: every failure becomes a line and an exit code
             if "--debug" in words and not isinstance(error, _ClickException):
                 traceback.print_exc()
-            code = _report(error)
+            code = _report(error, _options_of(self, words))
         code = code if isinstance(code, int) else 0
         if standalone_mode:
             sys.exit(code)
         return code
 
 
-def _report(error: Exception) -> int:
+def _options_of(group: Any, words: Sequence[str]) -> dict[str, str]:
+    """Name of each argument of the command that was called, and how it is spelled as an option."""
+    command = group
+    for word in words:
+        command = getattr(command, "commands", {}).get(word, command)
+    return {one.name: one.opts[0] for one in getattr(command, "params", []) if one.name and one.opts[0].startswith("--")}
+
+
+def as_options(text: str, options: Mapping[str, str]) -> str:
+    """A message that speaks of arguments, in the words of the command line.
+
+    Examples
+    --------
+    >>> from sjg.cli._errors import as_options
+    >>> as_options(
+    ...     "points_key='spots' is not there; pass overwrite=True or points_key=.",
+    ...     {"points_key": "--points-key", "overwrite": "--overwrite"},
+    ... )
+    "--points-key 'spots' is not there; pass --overwrite or --points-key."
+    """
+    for name, option in options.items():
+        text = re.sub(rf"\b{name}=True\b", option, text)
+        text = re.sub(rf"\b{name}=(?=['\"\w\[(-])", f"{option} ", text)
+        # a word without an underscore may be no argument
+        text = re.sub(rf"\b{name}{'=?' if '_' in name else '='}(?!\w)", option, text)
+    return text
+
+
+def _report(error: Exception, options: Mapping[str, str]) -> int:
     if isinstance(error, typer.Abort):
         typer.echo("sjg: interrupted", err=True)
         return 130
@@ -61,7 +90,7 @@ def _report(error: Exception) -> int:
         typer.echo(f"sjg: {_one_line(text)} See '{command} --help'.", err=True)
         return BAD_INPUT
     if isinstance(error, _USER_ERRORS):
-        typer.echo(f"sjg: {_one_line(str(error))}", err=True)
+        typer.echo(f"sjg: {_one_line(as_options(str(error), options))}", err=True)
         return BAD_INPUT
     typer.echo(f"sjg: the run failed: {type(error).__name__}: {_one_line(str(error))} (--debug shows where)", err=True)
     return RUN_FAILED

@@ -16,7 +16,7 @@ from sjg.core.errors import (
 from sjg.core.lookup import values_at
 from sjg.core.random import generator
 from sjg.core.scratch import GrowingArray, Releasing, flush, release, scratch_zeros
-from sjg.core.types import CellTypes, Channels, Grid, Molecules, Segmentation
+from sjg.core.types import CellTypes, Channels, Grid, Molecules, Segmentation, Spread
 
 __all__ = [
     "AmbiguousElementError",
@@ -37,6 +37,7 @@ __all__ = [
     "ScratchError",
     "Segmentation",
     "SjgError",
+    "Spread",
     "flush",
     "generator",
     "parts",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from math import prod
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +26,7 @@ def parts(n_rows: int) -> Iterator[slice]:
 
 
 def strips(shape: tuple[int, ...]) -> Iterator[slice]:
-    """Slices of the rows of a raster, short enough to work on in memory however wide it is.
+    """Slices of the first axis of an array, short enough to work on in memory however long the others are.
 
     Examples
     --------
@@ -33,7 +34,7 @@ def strips(shape: tuple[int, ...]) -> Iterator[slice]:
     >>> list(strips((3, 4)))
     [slice(0, 3, None)]
     """
-    step = max(1, _PART_ROWS // max(1, shape[1]))
+    step = max(1, _PART_ROWS // max(1, prod(shape[1:])))
     for top in range(0, shape[0], step):
         yield slice(top, min(top + step, shape[0]))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import starmap
 from typing import Any
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from skimage.morphology import disk, opening
 
-from sjg.core import release, scratch_zeros, strips
+from sjg.core import Spread, release, scratch_zeros, strips
 from sjg.imaging._basins import deep_basins
 from sjg.imaging._diameter import MIN_ROUNDNESS
 from sjg.imaging._enlarge import enlarge_labels
@@ -93,7 +92,7 @@ def watershed_nuclei(
     *,
     diameter_px: float | None = None,
     parameters: WatershedParameters | None = None,
-    spread: Callable[[Callable[..., Any], Iterable[tuple[Any, ...]]], Iterable[Any]] = starmap,
+    spread: Spread = starmap,
 ) -> NDArray[np.int32]:
     """Segment bright nuclei on a dark background.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,10 +9,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import coo_array
 
-from sjg.core import InputError
+from sjg.core import InputError, strips
 
-#: elements looked at together; bounds the memory whatever the size of the images
-_BLOCK_SIZE = 1 << 22
+#: ids up to this are counted in a table, whatever their number
+_TABLE_SIZE = 1 << 22
 
 
 @dataclass(frozen=True)
@@ -85,7 +84,7 @@ def label_overlap(truth: ArrayLike, labels: ArrayLike) -> Overlap:
         msg = f"truth and labels must have one shape, got {tuple(first.shape)} and {tuple(second.shape)}; bring both onto one grid"
         raise InputError(msg)
     counter = OverlapCounter()
-    for rows in _row_blocks(first.shape):
+    for rows in strips(first.shape):
         counter.add(np.asarray(first[rows]), np.asarray(second[rows]))
     return counter.overlap()
 
@@ -155,13 +154,6 @@ def as_ids(ids: ArrayLike, name: str) -> Any:
     return array
 
 
-def _row_blocks(shape: tuple[int, ...]) -> Iterator[slice]:
-    per_row = max(1, int(np.prod(shape[1:], dtype=np.int64)))
-    step = max(1, _BLOCK_SIZE // per_row)
-    for start in range(0, shape[0], step):
-        yield slice(start, min(start + step, shape[0]))
-
-
 def _runs(a: NDArray[Any], b: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.int64]]:
     """Runs of equal pairs along the last axis: the two ids and the length of each."""
     a, b = a.ravel(), b.ravel()
@@ -183,7 +175,7 @@ def _sum_pairs(a: NDArray[Any], b: NDArray[Any], n: NDArray[np.int64]) -> tuple[
 
 def _compact(ids: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.intp]]:
     """The ids that occur, ascending, and the position of each entry among them."""
-    if not ids.size or ids.min() < 0 or ids.max() > 4 * ids.size + _BLOCK_SIZE:
+    if not ids.size or ids.min() < 0 or ids.max() > 4 * ids.size + _TABLE_SIZE:
         found, inverse = np.unique(ids, return_inverse=True)
         return found, inverse
     # a table by id needs no sort

@@ -29,14 +29,13 @@ def micrometres_per_unit(
     Known from `pixel_size_um`, the side of a pixel of the image, else from the size that the run of the labels recorded for their
     pixels, else from the frames of the only image and the only transcripts, as a run would deduce it.
     """
-    recorded = record.get("pixel_size_um")
-    size = None
-    if labels_key is not None and pixel_size_um is not None:
-        size = labels_pixel_size_um(sdata, labels_key, coordinate_system=coordinate_system, pixel_size_um=pixel_size_um)
-    elif labels_key is not None and isinstance(recorded, int | float | np.number) and np.isfinite(recorded) and recorded > 0:
-        size = float(recorded)
-    if labels_key is not None and size is not None:
-        return size / units_per_pixel(sdata, labels_key, coordinate_system)
+    if labels_key is not None:
+        recorded = record.get("pixel_size_um")
+        size = float(recorded) if isinstance(recorded, int | float | np.number) and np.isfinite(recorded) and recorded > 0 else None
+        if pixel_size_um is not None:
+            size = labels_pixel_size_um(sdata, labels_key, coordinate_system=coordinate_system, pixel_size_um=pixel_size_um)
+        if size is not None:
+            return size / units_per_pixel(sdata, labels_key, coordinate_system)
     if len(sdata.images) == 1 and len(sdata.points) == 1:
         image, points = next(iter(sdata.images)), next(iter(sdata.points))
         if all(coordinate_system in get_transformation(sdata[key], get_all=True) for key in (image, points)):

@@ -142,7 +142,7 @@ def annotate_nuclei(
     )
     shape, nucleus = (len(ids), len(molecules.gene_names)), values_at(labels, molecules.yx_px)
     counts = access.count_matrix(nucleus, molecules.gene, shape)
-    typed_by = nucleus_or_ring(labels, nucleus, molecules.yx_px, always=reference is None)
+    typed_by = nucleus_or_ring(labels, nucleus, molecules.yx_px, n_nuclei=len(ids), always=reference is None)
     types, confidence = _types(
         sdata,
         access.count_matrix(typed_by, molecules.gene, shape),

@@ -276,7 +276,7 @@ def _initial_types(sdata: SpatialData, request: Request, arrays: RunArrays) -> C
         names, codes = access.read_nuclei_types(sdata, arrays.nuclei_key, request.cell_type_key, arrays.source_ids)
         return _given_types(names, codes, arrays.reference)
     if arrays.channels is None:
-        nucleus = nucleus_or_ring(nuclei, nucleus, molecules.yx_px, always=arrays.reference is None)
+        nucleus = nucleus_or_ring(nuclei, nucleus, molecules.yx_px, n_nuclei=n, always=arrays.reference is None)
     counts = access.count_matrix(nucleus, molecules.gene, (n, len(molecules.gene_names)))
     if arrays.reference is not None:
         from sjg.pp._typing import type_nuclei

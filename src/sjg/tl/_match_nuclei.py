@@ -119,9 +119,9 @@ def match_nuclei(
             f"No cell of labels[{cells_key!r}] has a nucleus of labels[{nuclei_key!r}] in its interior ({matches.n_cells} cells, "
             f"{matches.n_nuclei} nuclei); check that both lie in the same place in {coordinate_system!r}."
         )
-    if pixel_size_um is None:
-        pixel_size_um = access.only_pixel_size_um(sdata, cells_key, coordinate_system=coordinate_system)
-    grid = access.labels_grid(sdata, cells_key, coordinate_system=coordinate_system, pixel_size_um=pixel_size_um)
+    points_key = next(iter(sdata.points)) if len(sdata.points) == 1 else None
+    size = access.labels_pixel_size_um(sdata, cells_key, points_key, coordinate_system=coordinate_system, pixel_size_um=pixel_size_um)
+    grid = access.labels_grid(sdata, cells_key, coordinate_system=coordinate_system, pixel_size_um=size)
     nucleus_ids = matches.nucleus_id if source_ids is None else source_ids[matches.nucleus_id - 1]
     values, names = _intensity(sdata, cells_key, image_key, channels, matches, coordinate_system, progress)
     summary = _summary(matches, assignment)

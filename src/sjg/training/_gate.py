@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from sjg.attribution import type_attribution, type_contribution
-from sjg.core import InputError
 from sjg.raster import gaussian_blur
 from sjg.training._importance import patch_inputs
 from sjg.training._model import CompetitionModel
@@ -20,7 +18,6 @@ from sjg.training._state import CellState
 from sjg.training._tissue import Tissue
 from sjg.training._windows import Window, tiles
 
-Gate = Literal["none", "dominant", "contrast", "top_fraction", "evidence"]
 _PATCH_PX = 128
 _HALO_PX = 16
 #: backward passes of a refresh per training step of a round: with these sizes about a tenth of the round's time
@@ -55,13 +52,6 @@ class AttributionGate:
     """
 
     def __init__(self, parameters: Parameters) -> None:
-        if parameters.attribution_gate not in get_args(Gate):
-            raise InputError(f"attribution_gate={parameters.attribution_gate!r}; choose one of {', '.join(get_args(Gate))}.")
-        if parameters.attribution_gate != "none" and not 0 <= parameters.attribution_epoch < parameters.n_rounds:
-            raise InputError(
-                f"attribution_epoch={parameters.attribution_epoch} in a run of {parameters.n_rounds} rounds: the gate would never be at work; "
-                f"give a round from 0 to {parameters.n_rounds - 1}, or more rounds."
-            )
         self._parameters = parameters
         self._verdicts: list[_Verdict] = []
 

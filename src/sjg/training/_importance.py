@@ -52,12 +52,12 @@ def gene_importance(
     *,
     rng: np.random.Generator,
     types: list[int] | None = None,
-    shrink: bool = True,
 ) -> NDArray[np.float32]:
     """Importance of every gene for the map of every type (closed form of CID), weighted by where the type is.
 
     A transcript counts for a type by the network's probability of the type at its pixel times that of the nearest cell being of the type.
-    The first alone drowns a rare type in the many pixels where it has a small chance.
+    The first alone drowns a rare type in the many pixels where it has a small chance. How many transcripts of a gene a type has is counted
+    by the cells alone and shrunk to the types' profiles (``profile_strength``): without it ranks of rare types are chance.
 
     Parameters
     ----------
@@ -73,9 +73,6 @@ def gene_importance(
         Draws patches and probes.
     types
         Indices of the types wanted; None = all.
-    shrink
-        Count the transcripts of a type by the cells alone, shrunk to the types' profiles (``profile_strength``): without it ranks of rare
-        types are chance.
 
     Returns
     -------
@@ -87,8 +84,8 @@ def gene_importance(
         The model was trained without its network.
     """
     wanted = list(range(state.posterior.shape[1])) if types is None else list(types)
-    gathered = gather_importance(model, tissue, state, parameters, rng=rng, types=wanted, by_cells=shrink)
-    found = gathered.result(composition=state.profiles if shrink else None, strength=parameters.profile_strength)
+    gathered = gather_importance(model, tissue, state, parameters, rng=rng, types=wanted)
+    found = gathered.result(composition=state.profiles, strength=parameters.profile_strength)
     return found[:, wanted].numpy().astype(np.float32)
 
 
@@ -100,11 +97,11 @@ def gather_importance(
     *,
     rng: np.random.Generator,
     types: list[int],
-    by_cells: bool = False,
+    by_cells: bool = True,
 ) -> GeneImportance:
     """What :func:`gene_importance` is computed from, for all types; effects are measured for `types` alone.
 
-    `by_cells` counts transcripts by the posterior of the nearest cell, without the network's probability.
+    Transcripts are counted by the posterior of the nearest cell; without `by_cells`, times the network's probability, as their effects are.
     """
     if model.network is None:
         raise InputError("Gene importance comes from the network; train with use_network=True.")

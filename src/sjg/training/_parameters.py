@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, get_args
 
+from sjg.core import InputError
 from sjg.training._knobs import Knobs
 from sjg.training._published_parameters import PublishedParameters
+
+Gate = Literal["none", "dominant", "contrast", "top_fraction", "evidence"]
+Precision = Literal["auto", "float32", "bfloat16"]
 
 
 @dataclass(frozen=True)
@@ -110,7 +115,7 @@ class Parameters(Knobs):
     n_embedding: int = 12
     n_features: int = 8
     n_hidden: int = 24
-    precision: str = "auto"
+    precision: Precision = "auto"
     learning_rate: float = 3e-3
     nucleus_weight: float = 0.3
     pseudo_weight: float = 0.3
@@ -124,8 +129,18 @@ class Parameters(Knobs):
     n_folds: int = 4
     n_importance_patches: int = 8
     n_probes: int = 8
-    attribution_gate: str = "none"
+    attribution_gate: Gate = "none"
     attribution_epoch: int = 1
+
+    def __post_init__(self) -> None:
+        for name, choices in (("precision", get_args(Precision)), ("attribution_gate", get_args(Gate))):
+            if getattr(self, name) not in choices:
+                raise InputError(f"{name}={getattr(self, name)!r}; choose one of {', '.join(choices)}.")
+        if self.attribution_gate != "none" and not 0 <= self.attribution_epoch < self.n_rounds:
+            raise InputError(
+                f"attribution_epoch={self.attribution_epoch} in a run of {self.n_rounds} rounds: the gate would never be at work; give a "
+                f"round from 0 to {self.n_rounds - 1}, or more rounds."
+            )
 
 
 PRESETS: dict[str, Parameters | PublishedParameters] = {

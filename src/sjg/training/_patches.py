@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sjg.core import generator
 from sjg.training._judges import ClaimJudge
 from sjg.training._parameters import Parameters
 from sjg.training._tissue import Points, Tissue
 from sjg.training._windows import Window
+from sjg.training._workers import in_order
+
+#: (1, step, patch of the step): what the random numbers of a patch are drawn from
+Stream = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
@@ -96,6 +103,50 @@ class Patches:
         points, molecules = tissue.points(pixels + 0.5, halo), tissue.points(tissue.molecules.yx_px[inside], halo)
         source, place = judge(halo, inside, molecules, points)
         return JudgedPatch(rng, window, halo, near, inside, pixels, molecules, points, source, place, tissue.context(halo))
+
+
+class PatchesAhead:
+    """Judged patches in the order in which training asks for them; workers make those of the rest of the round meanwhile.
+
+    Parameters
+    ----------
+    patches
+        Draws them.
+    random_state
+        Seed of the run.
+    steps_per_round
+        With the last step of a round ends what is made ahead: the next round has another judge.
+    share
+        The patches of each step that this process has.
+    """
+
+    def __init__(self, patches: Patches, random_state: int, *, steps_per_round: int, share: Sequence[int]) -> None:
+        self._patches, self._random_state, self._steps, self._share = patches, random_state, steps_per_round, share
+        self._made: Generator[JudgedPatch] | None = None
+        self._coming: deque[Stream] = deque()
+        self._made_with: tuple[int, ClaimJudge] | None = None
+
+    def take(self, stream: Stream, side: int, judge: ClaimJudge, *, n_workers: int) -> JudgedPatch:
+        """The patch of a stream; what was made ahead for another one, with another side or by another judge is dropped."""
+        if self._made is None or not self._coming or self._coming[0] != stream or self._made_with != (side, judge):
+            self.close()
+            self._coming, self._made_with = deque(self._rest_of_round(stream)), (side, judge)
+            self._made = in_order(
+                lambda one: self._patches.judged(generator(self._random_state, *one), side, judge), list(self._coming), n_workers
+            )
+        self._coming.popleft()
+        return next(self._made)
+
+    def close(self) -> None:
+        """Let go of what was made ahead."""
+        if self._made is not None:
+            self._made.close()
+        self._made = None
+
+    def _rest_of_round(self, stream: Stream) -> list[Stream]:
+        first, step, patch = stream
+        steps = range(step, (step // self._steps + 1) * self._steps)
+        return [(first, s, p) for s in steps for p in self._share if (s, p) >= (step, patch)]
 
 
 def inside_of(yx: NDArray, window: Window) -> NDArray[np.bool_]:

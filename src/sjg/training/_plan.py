@@ -9,15 +9,14 @@ from pathlib import Path
 import torch
 
 from sjg._logging import logger
-from sjg.core import InputError, MemoryLimitError
-from sjg.training._parameters import Parameters
+from sjg.core import MemoryLimitError
+from sjg.training._parameters import Parameters, Precision
 
 #: part of the free memory that a tile may take
 _SHARE = 0.5
 #: no window is halved below this side
 MIN_SIDE_PX = 32
 _GIB = 2**30
-_PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 #: what a window takes whatever its side
 _FIXED_BYTES = 48 * 2**20
 
@@ -45,7 +44,7 @@ class Plan:
     patch_px: int
     tile_px: int
     n_workers: int
-    precision: str
+    precision: Precision
     free_bytes: int
     tile_bytes: int
     patch_bytes: int
@@ -116,26 +115,19 @@ def make_plan(
     return plan
 
 
-def choose_precision(asked: str, device: torch.device) -> str:
+def choose_precision(asked: Precision, device: torch.device) -> Precision:
     """``"float32"`` or ``"bfloat16"``: what is asked for, ``"auto"`` by the device.
 
     A CPU computes in float32 unless told otherwise: there, runs are the same bit for bit.
-
-    Raises
-    ------
-    InputError
-        It is neither of the three.
     """
-    if asked not in ("auto", *_PRECISIONS):
-        raise InputError(f"precision={asked!r}; choose 'auto', 'float32' or 'bfloat16'.")
     if asked != "auto":
         return asked
     return "bfloat16" if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
 
 
-def compute_dtype(precision: str) -> torch.dtype:
+def compute_dtype(precision: Precision) -> torch.dtype:
     """Type of the numbers of a precision; float32 where none was chosen yet."""
-    return _PRECISIONS.get(precision, torch.float32)
+    return torch.bfloat16 if precision == "bfloat16" else torch.float32
 
 
 def window_bytes(parameters: Parameters, side: int, *, n_types: int, density: float, training: bool) -> int:

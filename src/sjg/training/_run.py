@@ -21,6 +21,7 @@ from sjg.core import (
     InputError,
     Molecules,
     Segmentation,
+    Spread,
     flush,
     generator,
     parts,
@@ -44,7 +45,7 @@ from sjg.training._state import CellState, Evidence, initial_state, revise
 from sjg.training._tissue import Tissue
 from sjg.training._trainer import Trainer
 from sjg.training._windows import Window, tiles
-from sjg.training._workers import Spread, default_workers, starmap_in_threads
+from sjg.training._workers import default_workers, starmap_in_threads
 
 _MAX_NOISE_OUTSIDE = 0.5
 _TRAINING = "checkpoint"

@@ -15,7 +15,12 @@ _ENOUGH = 25.0
 
 
 def nucleus_or_ring(
-    nuclei_labels: NDArray[np.integer], nucleus_of: NDArray[np.integer], yx_px: NDArray[np.floating], *, always: bool = False
+    nuclei_labels: NDArray[np.integer],
+    nucleus_of: NDArray[np.integer],
+    yx_px: NDArray[np.floating],
+    *,
+    n_nuclei: int,
+    always: bool = False,
 ) -> NDArray[np.int32]:
     """Nucleus of each transcript, or the nearest one where the transcript lies in a narrow ring around it.
 
@@ -31,6 +36,8 @@ def nucleus_or_ring(
         (N,) nucleus that holds each transcript, 0 = none.
     yx_px
         (N, 2) positions.
+    n_nuclei
+        n.
     always
         Take the narrowest ring even where nuclei hold enough transcripts.
 
@@ -39,18 +46,18 @@ def nucleus_or_ring(
     (N,) int32, 0 = neither in a nucleus nor in a ring. The ring is the narrowest of 0, 0.25, 0.5 and 0.75 median radii with 25
     transcripts a nucleus, or the widest.
     """
-    nuclei = measure_nuclei(nuclei_labels)
-    enough = _ENOUGH * len(nuclei)
+    enough = _ENOUGH * n_nuclei
     if not always and sum(int(np.count_nonzero(nucleus_of[rows])) for rows in parts(len(nucleus_of))) >= enough:
         return np.asarray(nucleus_of, np.int32)
+    nuclei = measure_nuclei(nuclei_labels)
     bounds = np.array(_RINGS, np.float32) * nuclei.median_radius_px
     owner, ring = scratch_zeros(len(nucleus_of), np.int32), scratch_zeros(len(nucleus_of), np.uint8)
     within = np.zeros(len(_RINGS), np.int64)
     for rows in parts(len(nucleus_of)):
-        inside = np.asarray(nucleus_of[rows])
-        candidate, signed, _ = nearest_candidates(nuclei, yx_px[rows], 1)
-        owner[rows] = np.where(inside > 0, inside, candidate[:, 0] + 1)
-        ring[rows] = np.where(inside > 0, 0, np.searchsorted(bounds, signed[:, 0]))
+        owner[rows] = nucleus_of[rows]
+        outside = rows.start + np.flatnonzero(owner[rows] == 0)
+        candidate, signed, _ = nearest_candidates(nuclei, yx_px[outside], 1)
+        owner[outside], ring[outside] = candidate[:, 0] + 1, np.searchsorted(bounds, signed[:, 0])
         within += np.bincount(ring[rows], minlength=len(_RINGS) + 1)[: len(_RINGS)]
         release(owner, ring, nucleus_of, yx_px)
     wide_enough = np.flatnonzero(np.cumsum(within) >= enough)

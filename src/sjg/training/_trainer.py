@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,12 +21,11 @@ from sjg.training._likelihood import expected_count, molecule_rates
 from sjg.training._model import Batch, CompetitionModel
 from sjg.training._own_profiles import OwnProfiles, fit_own_profiles
 from sjg.training._parameters import Parameters
-from sjg.training._patches import JudgedPatch, Patches, inside_of
+from sjg.training._patches import Patches, PatchesAhead, Stream, inside_of
 from sjg.training._plan import is_out_of_memory, smaller
 from sjg.training._state import CellState, Evidence, revise
 from sjg.training._tissue import Points, Tissue
 from sjg.training._windows import Window
-from sjg.training._workers import in_order
 
 _MAX_GRADIENT_NORM = 5.0
 #: memory of the running mean of the weights, in steps
@@ -89,9 +87,6 @@ class Trainer:
         if parameters.use_claims and parameters.own_profiles:
             self.own = fit_own_profiles(state, tissue.nucleus_of, tissue.molecules.gene, rng=generator(random_state, 8))
         self._judge: ClaimJudge | None = None
-        #: patches of this round, made ahead by workers
-        self._ahead: Generator[JudgedPatch] | None = None
-        self._stream: tuple[int, ...] = ()
         #: threads that judge patches; the result does not depend on their number
         self.n_workers = 1
         #: mean loss of the round before
@@ -102,6 +97,8 @@ class Trainer:
         #: whether training has converged before its last step
         self.stopped = False
         self.patches = Patches(tissue, parameters)
+        share = share_of(fabric, parameters.patches_per_step)
+        self._ahead = PatchesAhead(self.patches, random_state, steps_per_round=parameters.steps_per_round, share=share)
 
     @property
     def n_steps(self) -> int:
@@ -146,29 +143,29 @@ class Trainer:
             self._judge = ClaimJudge(self.tissue, self.state, self.parameters.replace(n_orientations=1), own=self.own)
         return self._judge
 
-    def _fitting_patch(self, stream: tuple[int, ...], *, weight: float) -> _Outcome:
+    def _fitting_patch(self, stream: Stream, *, weight: float) -> _Outcome:
         """One patch, and smaller patches from now on where memory runs out."""
         while True:
             before = [None if p.grad is None else p.grad.clone() for p in self.model.parameters()]
-            self._stream = stream
             try:
-                return self._patch(generator(self.random_state, *stream), weight=weight)
+                return self._patch(stream, weight=weight)
             except Exception as error:
                 if not is_out_of_memory(error):
                     raise
-                self.close()
                 self.patch_px = smaller(self.patch_px, error, "patch", self.fabric.device)
             for parameter, gradient in zip(self.model.parameters(), before, strict=True):
                 parameter.grad = gradient
 
-    def _patch(self, rng: np.random.Generator, *, weight: float) -> _Outcome:
+    def _patch(self, stream: Stream, *, weight: float) -> _Outcome:
         """Add the gradient of one patch, and gather its evidence."""
-        return (self._patch_with_claims if self.parameters.use_claims else self._patch_held_out)(rng, weight=weight)
+        if self.parameters.use_claims:
+            return self._patch_with_claims(stream, weight=weight)
+        return self._patch_held_out(generator(self.random_state, *stream), weight=weight)
 
-    def _patch_with_claims(self, rng: np.random.Generator, *, weight: float) -> _Outcome:
+    def _patch_with_claims(self, stream: Stream, *, weight: float) -> _Outcome:
         """Claims say whose molecules and pixels are; the network learns the types of nuclei and of pixels that are clear."""
         tissue, state = self.tissue, self.state
-        patch = self._next_patch()
+        patch = self._ahead.take(stream, self.patch_px, self.judge, n_workers=self.n_workers)
         rng, window, inside, pixels = patch.rng, patch.window, patch.inside, patch.pixels
         molecules, points, source, place = patch.molecules, patch.points, patch.source, patch.place
         flat = pixels[:, 0] * tissue.shape[1] + pixels[:, 1]
@@ -188,24 +185,10 @@ class Trainer:
         assigned = float(1 - source[:, -1].mean()) if len(inside) else float("nan")
         return _Outcome(float(loss.detach()), assigned, flat[free], label[free])
 
-    def _next_patch(self) -> JudgedPatch:
-        """The patch of the current stream; workers make those of the rest of the round meanwhile."""
-        if self._ahead is None:
-            (_, first_step, first_patch), steps_per_round = self._stream, self.parameters.steps_per_round
-            share = share_of(self.fabric, self.parameters.patches_per_step)
-            rest, judge, side = range(first_step, (first_step // steps_per_round + 1) * steps_per_round), self.judge, self.patch_px
-            streams = [(1, step, patch) for step in rest for patch in share if (step, patch) >= (first_step, first_patch)]
-            self._ahead = in_order(lambda s: self.patches.judged(generator(self.random_state, *s), side, judge), streams, self.n_workers)
-        if (patch := next(self._ahead, None)) is None:  # drawn to the end of the round
-            self._ahead = None
-        return patch or self._next_patch()
-
     def close(self) -> None:
         """Let go of what was made ahead, and of the memory of mapped arrays."""
         self.dynamic.release()
-        if self._ahead is not None:
-            self._ahead.close()
-            self._ahead = None
+        self._ahead.close()
 
     def _oriented(self, batch: Batch, rng: np.random.Generator) -> Batch:
         if not self.parameters.augment:

@@ -16,8 +16,6 @@ _Job = TypeVar("_Job")
 _Result = TypeVar("_Result")
 #: workers beside a GPU, which waits for what NumPy and SciPy prepare
 _BESIDE_GPU = 8
-#: a function and the arguments of each call, as for `itertools.starmap`
-Spread = Callable[[Callable[..., Any], Iterable[tuple[Any, ...]]], Iterable[Any]]
 
 
 def default_workers(device: torch.device) -> int:
