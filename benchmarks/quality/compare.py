@@ -4,7 +4,8 @@
     python benchmarks/quality/compare.py --seeds 0 1 2          # every condition and method; skips what is done
     python benchmarks/quality/figure.py                         # the figure of docs/comparison.md; its tables read the rows
 
-Rows go to results/simulated.json, one for each condition, seed and method. --again repeats the named methods.
+Rows go to results/simulated.json, one for each condition, seed and method; those of larger tissue (--size-um 256) to a file of their own.
+--again repeats the named methods.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from methods import METHODS, timed
 from scores import RESULTS, Rows, score
 
 KEY = ("condition", "method", "seed", "size_um")
+#: side of the tissues of the tables
+SIZE_UM = 128.0
 
 
 def cpu_seconds() -> float:
@@ -37,12 +40,13 @@ def main() -> None:
     # the option is for tissue with missed nuclei; ask for it there
     parser.add_argument("--methods", nargs="+", default=[name for name in METHODS if name != "sjg, find_missed"], choices=list(METHODS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--size-um", type=float, default=128)
+    parser.add_argument("--size-um", type=float, default=SIZE_UM)
     parser.add_argument("--again", action="store_true")
     parser.add_argument("--until", type=float, default=float("inf"), help="start no further run after this many minutes")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    rows, started = Rows(RESULTS / "simulated.json", KEY), time.monotonic()
+    file = "simulated.json" if arguments.size_um == SIZE_UM else f"simulated_{arguments.size_um:g}_um.json"
+    rows, started = Rows(RESULTS / file, KEY), time.monotonic()
     for seed in arguments.seeds:
         for name in arguments.conditions:
             key = {"condition": name, "seed": seed, "size_um": arguments.size_um}

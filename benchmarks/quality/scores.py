@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import fcntl
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from conditions import Case
 from methods import Result
+from scipy.optimize import linear_sum_assignment
 
 from sjg.metrics import calibration_error, f1_at_iou, instance_iou, panoptic_quality, transcript_assignment
 
@@ -17,7 +19,8 @@ RESULTS = Path(__file__).parent / "results"
 
 
 def score(case: Case, result: Result) -> dict[str, float]:
-    """Numbers of one result; cells are matched by id, as all methods start from the same nuclei."""
+    """Numbers of one result; cells are matched by id, as all methods start from the same nuclei, see :func:`name_found_cells`."""
+    result = name_found_cells(case, result)
     right = result.cell == case.true_cell
     shares = transcript_assignment(case.true_cell, result.cell, matching="id")
     scores = {
@@ -43,6 +46,24 @@ def score(case: Case, result: Result) -> dict[str, float]:
         same = np.array([name == case.type_names[code] for name, code in zip(of_cell, case.cell_type, strict=True)])
         scores["cell_type_accuracy"] = float(same[known].mean())
     return scores
+
+
+def name_found_cells(case: Case, result: Result) -> Result:
+    """Cells without a nucleus (ids above those of the true cells) get the ids of the missed cells that they cover, one each, by the largest sum of overlaps."""
+    n = len(case.cell_type)
+    missed = np.setdiff1d(np.arange(1, n + 1), case.nuclei)
+    if result.labels is None or result.labels.max() <= n or not len(missed):
+        return result
+    found = np.unique(result.labels[result.labels > n])
+    both = np.isin(result.labels, found) & np.isin(case.truth, missed)
+    overlap = np.zeros((len(found), len(missed)))
+    np.add.at(overlap, (np.searchsorted(found, result.labels[both]), np.searchsorted(missed, case.truth[both])), 1)
+    name = np.arange(max(int(result.labels.max()), int(result.cell.max())) + 1)
+    for row, column in zip(*linear_sum_assignment(overlap, maximize=True), strict=True):
+        if overlap[row, column]:
+            name[found[row]] = missed[column]
+    types = None if result.type_name is None else {int(name[cell]): type_name for cell, type_name in result.type_name.items()}
+    return replace(result, labels=name[result.labels], cell=name[result.cell], type_name=types)
 
 
 class Rows:

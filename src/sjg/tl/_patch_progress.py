@@ -15,7 +15,11 @@ def patch_progress(enabled: bool, label: str) -> Iterator[Callable[[int, int], N
     console = Console(stderr=True)
     visible = enabled and (console.is_terminal or console.is_jupyter)
     columns = (TextColumn("sjg [bold]{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=not visible) as bar:
+    if not visible:
+        # rich before 14.3 ends a line that it has not begun
+        yield lambda done, total: None
+        return
+    with Progress(*columns, console=console) as bar:
         task = bar.add_task(label, total=None)
 
         def report(done: int, total: int) -> None:

@@ -84,7 +84,9 @@ class TerminalBar:
     def close(self, *, done: bool) -> None:
         if done:
             self._bar.update(self._task, completed=1.0, phase="done")
-        self._bar.stop()
+        # rich before 14.3 ends a line that it has not begun
+        if not self._bar.disable:
+            self._bar.stop()
 
 
 class NotebookBar:
