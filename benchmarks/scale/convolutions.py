@@ -12,7 +12,6 @@ import argparse
 import json
 import time
 
-import numpy as np
 import spatialdata
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -22,6 +21,7 @@ from sjg.training import PRESETS, Tissue, make_fabric
 from sjg.training._judges import ClaimJudge
 from sjg.training._predict import Prediction, _Pass
 from sjg.training._run import make_trainer
+from sjg.training._tiles import judge_tile
 from sjg.training._windows import tiles
 
 CONVOLUTIONS = ("aten::conv", "aten::_conv", "aten::mkldnn_conv", "aten::slow_conv", "aten::thnn_conv")
@@ -76,9 +76,15 @@ def main() -> None:
         "types": len(inputs.types.names),
         "molecules_per_px": round(len(inputs.molecules) / tissue.labels.size, 4),
         "training step": profiled(trainer.train_step, a.calls),
-        f"tile of {parameters.tile_size_px} px": profiled(lambda: run.take_up(run.tile(next(windows), np.random.default_rng(0))), a.calls),
+        f"tile of {parameters.tile_size_px} px": profiled(lambda: one_tile(run, next(windows)), a.calls),
     }
     print(json.dumps(result))
+
+
+def one_tile(run, window):
+    """Cut a tile out, judge it and write what it says."""
+    for part in judge_tile(run.job(0, window)):
+        run.take_up(part)
 
 
 def request():

@@ -15,10 +15,9 @@ import threading
 import time
 from pathlib import Path
 
-import numpy as np
 import spatialdata
 import torch
-from convolutions import request
+from convolutions import one_tile, request
 
 from sjg.tl._inputs import read_inputs
 from sjg.training import PRESETS, Tissue, make_fabric
@@ -75,7 +74,7 @@ def main() -> None:
         run = _Pass(judge, tissue, parameters, prediction=Prediction.empty(tissue, state, pixels=True))
         known = {"n_types": len(inputs.types.names), "density": len(inputs.molecules) / tissue.labels.size}
         for side in (128, 256, 384, 768):
-            work = lambda: run.take_up(run.tile(Window(0, 0, side, side), np.random.default_rng(0)))  # noqa: B023, E731
+            work = lambda: one_tile(run, Window(0, 0, side, side))  # noqa: B023, E731
             line = {"measured_mib": round(watch.of(work)), "planned_mib": window_bytes(parameters, side, training=False, **known) >> 20}
             print(json.dumps({"settings": name, "tile_px": side, **line}))
         for side in (96, 192, 384):

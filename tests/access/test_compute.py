@@ -128,6 +128,21 @@ def test_a_piece_is_asked_for_only_when_its_turn_is_near(monkeypatch):
     assert made == [0]
 
 
+def test_a_cluster_has_a_piece_for_each_thread_and_one_more_for_each_worker(client):
+    made = []
+
+    def pieces():
+        for i in range(10):
+            made.append(i)
+            yield delayed(abs)(i)
+
+    results = compute_in_order(pieces())
+    assert next(results) == 0
+    # one worker of two threads
+    assert made == [0, 1, 2]
+    results.close()
+
+
 def test_regions_do_not_change_polygons(monkeypatch):
     labels = _labels()
     whole = outlines(labels)

@@ -59,3 +59,9 @@ def plant(*, side: int = 96, pitch: int = 16, n_types: int = 3, n_genes: int = 1
 @pytest.fixture(scope="session")
 def planted() -> Planted:
     return plant()
+
+
+@pytest.fixture(scope="session")
+def plant_tissue():
+    """Function that plants a tissue."""
+    return plant

@@ -10,9 +10,8 @@ import torch
 
 from sjg.core import InputError, MemoryLimitError
 from sjg.networks import load_claim_net
-from sjg.training import Parameters, make_fabric, segment_tissue
+from sjg.training import Parameters, _tiles, make_fabric, segment_tissue
 from sjg.training._plan import MIN_SIDE_PX, choose_precision, free_memory, is_out_of_memory, make_plan, window_bytes
-from sjg.training._predict import _Pass
 from sjg.training._trainer import Trainer
 
 CPU = torch.device("cpu")
@@ -108,15 +107,15 @@ def test_a_failed_patch_leaves_no_gradient_behind(planted, monkeypatch):
 
 def test_a_tile_is_quartered(planted, monkeypatch, caplog):
     whole = _run(planted)
-    tile, sides = _Pass.tile, []
+    judge_window, sides = _tiles.judge_window, []
 
-    def limited(self, window, rng):
+    def limited(job, judge, window, rng):
         if max(window.height, window.width) > 32:
             raise MemoryError
         sides.append((window.height, window.width))
-        return tile(self, window, rng)
+        return judge_window(job, judge, window, rng)
 
-    monkeypatch.setattr(_Pass, "tile", limited)
+    monkeypatch.setattr(_tiles, "judge_window", limited)
     with caplog.at_level(logging.WARNING, logger="sjg"):
         found = _run(planted)
     assert "tile of 64 px: going on with 32 px" in caplog.text

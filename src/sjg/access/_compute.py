@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from dask import config
 from dask.delayed import delayed
+
+from sjg.core import ClusterError
 
 if TYPE_CHECKING:
     from dask.delayed import Delayed
 
 _T = TypeVar("_T")
-#: pieces in the making for each worker of a cluster
-_AHEAD = 2
 
 
 def compute_in_order(pieces: Iterable[Delayed]) -> Iterator[Any]:
     """Yield the results of delayed pieces in their order, holding only a few.
 
-    With a ``distributed.Client`` (the current one) pieces are computed by its workers, two ahead for each worker; without one they
-    are computed here, one at a time. Either way the results are the same.
+    With a ``distributed.Client`` (the current one) pieces are computed by its workers, as many at once as they have threads and one more
+    waiting for each worker; without one they are computed here, one at a time. Either way the results are the same. Pieces of a worker that
+    is lost are computed again by another one.
+
+    Raises
+    ------
+    ClusterError
+        Workers were lost over one piece again and again.
 
     Examples
     --------
@@ -34,14 +42,35 @@ def compute_in_order(pieces: Iterable[Delayed]) -> Iterator[Any]:
         for piece in pieces:
             yield piece.compute(scheduler="synchronous")
         return
-    ahead = max(1, _AHEAD * len(client.scheduler_info(n_workers=-1)["workers"]))
     waiting: deque[Any] = deque()
-    for piece in pieces:
-        waiting.append(client.compute(piece))
-        if len(waiting) >= ahead:
-            yield waiting.popleft().result()
-    while waiting:
-        yield waiting.popleft().result()
+    try:
+        for piece in pieces:
+            # a piece holds what it needs, which is not to be had more cheaply: nothing to warn of
+            with config.set({"distributed.admin.large-graph-warning-threshold": "1GiB"}):
+                waiting.append(client.compute(piece))
+            # asked anew each time: workers of a batch system come and go
+            while len(waiting) >= _ahead(client):
+                yield _result(waiting.popleft())
+        while waiting:
+            yield _result(waiting.popleft())
+    finally:
+        for future in waiting:
+            future.cancel()
+
+
+def _ahead(client: Any) -> int:
+    """Pieces in the making at once."""
+    return max(1, sum(worker["nthreads"] + 1 for worker in client.scheduler_info(n_workers=-1)["workers"].values()))
+
+
+def _result(future: Any) -> Any:
+    try:
+        return future.result()
+    except sys.modules["distributed"].KilledWorker as error:
+        raise ClusterError(
+            f"{error.allowed_failures + 1} workers of the distributed.Client died over the same piece of work, most likely for lack of memory; "
+            "give each worker more memory or fewer threads, or run without a Client."
+        ) from error
 
 
 def starmap_in_order(function: Callable[..., _T], arguments: Iterable[tuple[Any, ...]]) -> Iterator[_T]:
@@ -59,8 +88,6 @@ def starmap_in_order(function: Callable[..., _T], arguments: Iterable[tuple[Any,
 
 def current_client() -> Any:
     """The user's ``distributed.Client``, None where there is none."""
-    import sys
-
     # a client can only exist where its package was imported
     distributed = sys.modules.get("distributed")
     if distributed is None:

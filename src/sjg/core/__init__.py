@@ -4,6 +4,7 @@ from sjg.core.buckets import Buckets, parts, strips
 from sjg.core.errors import (
     AmbiguousElementError,
     CheckpointError,
+    ClusterError,
     DependencyError,
     DeviceError,
     ExistingElementError,
@@ -24,6 +25,7 @@ __all__ = [
     "CellTypes",
     "Channels",
     "CheckpointError",
+    "ClusterError",
     "DependencyError",
     "DeviceError",
     "ExistingElementError",

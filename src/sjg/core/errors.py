@@ -38,6 +38,10 @@ class MemoryLimitError(SjgError, MemoryError):
     """Not even the smallest piece of work fits into the memory that is free."""
 
 
+class ClusterError(SjgError, RuntimeError):
+    """The workers of a cluster were lost; the message says how to go on."""
+
+
 class ScratchError(SjgError, OSError):
     """There is no room for working files, or their folder cannot be written."""
 

@@ -17,7 +17,7 @@ from sjg.training._nuclei import Nuclei, nearest_candidates
 from sjg.training._own_profiles import OwnProfiles
 from sjg.training._scene import Scene
 from sjg.training._state import CellState
-from sjg.training._tissue import Tissue
+from sjg.training._tissue import TissueView
 
 #: log odds of what lies out of reach
 _FAR_LOGIT = -20.0
@@ -137,8 +137,19 @@ def crop_bounds(nuclei: Nuclei, cells: NDArray[np.int64]) -> tuple[NDArray[np.fl
     return origin.min(0) * step_px, (origin.max(0) + SIDE) * step_px
 
 
+def claiming(nuclei: Nuclei, low_px: NDArray[np.floating], high_px: NDArray[np.floating]) -> NDArray[np.int64]:
+    """Nuclei from 0 that may claim a point of the rectangle with these corners (y, x), and a few more."""
+    reach_px = REACH_RADII * nuclei.median_radius_px
+    around = float(np.hypot(*(high_px - low_px))) / 2 + reach_px + float(nuclei.outline_px.max())
+    found = np.sort(np.asarray(nuclei.tree.query_ball_point((low_px + high_px) / 2, around), np.int64))
+    centre = nuclei.centre_px[found]
+    away = np.hypot(*(np.maximum(low_px - centre, 0) + np.maximum(centre - high_px, 0)).T)
+    nearby: NDArray[np.int64] = found[away <= reach_px + nuclei.outline_px[found].max(1) + 1]
+    return nearby
+
+
 def gather_evidence(
-    tissue: Tissue, state: CellState, own: OwnProfiles | None, index: NDArray[np.int64], n_candidates: int
+    tissue: TissueView, state: CellState, own: OwnProfiles | None, index: NDArray[np.int64], n_candidates: int
 ) -> MoleculeEvidence:
     """Candidates of molecules and what the molecules say for them.
 

@@ -23,6 +23,8 @@ REACH_RADII = 4.5
 _SIGMAS = (0.7, 1.8)
 _DENSITY_FLOOR = 0.03
 _N_RIVALS = 2
+#: nearest nuclei that a place of a crop is asked for
+N_NEAREST = _N_RIVALS + 1
 N_CHANNELS = 21
 
 
@@ -65,7 +67,7 @@ class Lattice:
         self.shape = tuple(int(v) for v in np.floor(np.asarray(high_px) / self.step_px).astype(np.int64) - self.origin + 1)
         rows, columns = np.meshgrid(*(np.arange(s) for s in self.shape), indexing="ij")
         centre = (np.stack([rows.ravel(), columns.ravel()], 1) + self.origin + 0.5) * self.step_px
-        self.candidate, self.signed_px, _ = nearest_candidates(nuclei, centre, _N_RIVALS + 1)
+        self.candidate, self.signed_px, _ = nearest_candidates(nuclei, centre, N_NEAREST)
 
     def crop_origins(self, cells: NDArray[np.int64]) -> NDArray[np.int64]:
         """(n, 2) lattice cell at the corner of each crop, counted from the origin of the grid."""

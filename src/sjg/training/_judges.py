@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from typing import Protocol
 
 import numpy as np
@@ -10,8 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sjg.networks import ClaimNet, load_claim_net
-from sjg.training._claims import candidate_probability, claims_of, crop_bounds, gather_evidence
-from sjg.training._crops import REACH_RADII
+from sjg.training._claims import candidate_probability, claiming, claims_of, crop_bounds, gather_evidence
+from sjg.training._crops import N_NEAREST, REACH_RADII, STEP_RADII
 from sjg.training._likelihood import molecule_rates
 from sjg.training._log_ratio import log_ratio
 from sjg.training._model import CompetitionModel
@@ -20,7 +21,7 @@ from sjg.training._parameters import Parameters
 from sjg.training._plan import compute_dtype
 from sjg.training._scene import measure_scene
 from sjg.training._state import CellState
-from sjg.training._tissue import Points, Tissue
+from sjg.training._tissue import Points, Tissue, TissueView
 from sjg.training._windows import Window
 
 #: points evaluated at once
@@ -30,7 +31,24 @@ _CHUNK = 16384
 class Judge(Protocol):
     """Gives molecules and pixels their probabilities."""
 
+    tissue: TissueView
     state: CellState
+
+    def of(self, tissue: Tissue, window: Window) -> tuple[Judge, NDArray[np.int64]]:
+        """A judge of the points of one window that holds copies of all that it asks for, so that it may work elsewhere.
+
+        Parameters
+        ----------
+        tissue
+            The whole tissue.
+        window
+            A tile.
+
+        Returns
+        -------
+        The judge, which numbers nuclei and molecules anew, and the index in the whole tissue of each of its nuclei.
+        """
+        ...
 
     def __call__(self, window: Window, inside: NDArray[np.int64], molecules: Points, pixels: Points) -> tuple[Tensor, Tensor]:
         """Probabilities of the candidates and, last, of none.
@@ -65,32 +83,53 @@ class ClaimJudge:
     own
         Profiles of single cells; None takes those of their types.
     net
-        Trained network; None takes the one that comes with the package.
+        Trained network; None takes the one that comes with the package, which every process loads for itself.
     """
+
+    tissue: TissueView
 
     def __init__(
         self, tissue: Tissue, state: CellState, parameters: Parameters, *, own: OwnProfiles | None = None, net: ClaimNet | None = None
     ) -> None:
         self.tissue, self.state, self.own = tissue, state, own
         self._n_candidates, self._n_orientations = parameters.n_candidates, parameters.n_orientations
-        self._net = (net or load_claim_net()).to(state.density.device)
-        self._net.compute_dtype = compute_dtype(parameters.precision)
+        self._given_net, self._precision = net, parameters.precision
         self._scene = measure_scene(tissue, state)
+
+    def of(self, tissue: Tissue, window: Window) -> tuple[ClaimJudge, NDArray[np.int64]]:
+        """See :class:`Judge`."""
+        low, high = np.array([window.y0, window.x0]), np.array([window.y0 + window.height, window.x0 + window.width])
+        near = claiming(tissue.nuclei, low, high)
+        seen = window.grown(tissue.reach_margin_px)
+        if len(near):
+            # a lattice node may lie one step beyond the crops
+            seen = seen.joined(_covering(*crop_bounds(tissue.nuclei, near)).grown(1 + int(np.ceil(STEP_RADII * tissue.radius_px))))
+        part = tissue.part(seen, max(self._n_candidates, N_NEAREST))
+        judge = copy(self)
+        judge.tissue, judge.state = part.tissue, self.state.of(part.nucleus)
+        judge.own = None if self.own is None else self.own.of(part.nucleus, part.molecule)
+        return judge, part.nucleus
+
+    @property
+    def _net(self) -> ClaimNet:
+        net = (self._given_net or load_claim_net()).to(self.state.density.device)
+        net.compute_dtype = compute_dtype(self._precision)
+        return net
 
     @torch.no_grad()
     def __call__(self, window: Window, inside: NDArray[np.int64], molecules: Points, pixels: Points) -> tuple[Tensor, Tensor]:
         """See :class:`Judge`."""
-        tissue, state = self.tissue, self.state
+        tissue, state, net = self.tissue, self.state, self._net
         reach_px = REACH_RADII * tissue.radius_px
         cells = np.unique(np.concatenate([p.candidate[p.signed_px <= reach_px] for p in (molecules, pixels)]))
         seen = tissue.molecules_in(_covering(*crop_bounds(tissue.nuclei, cells))) if len(cells) else inside[:0]
         evidence = gather_evidence(tissue, state, self.own, seen, self._n_candidates)
-        claims = claims_of(self._net, tissue.nuclei, cells, evidence, state, self._scene, n_orientations=self._n_orientations)
+        claims = claims_of(net, tissue.nuclei, cells, evidence, state, self._scene, n_orientations=self._n_orientations)
         place = claims.at(pixels.yx_px, pixels.candidate, pixels.signed_px, molecules=False)
         source = claims.at(molecules.yx_px, molecules.candidate, molecules.signed_px, molecules=True)
         gene = torch.as_tensor(tissue.molecules.gene[inside], dtype=torch.long, device=source.device)
         probability = candidate_probability(state, self.own, molecules.candidate, tissue.molecules.gene[inside], inside)
-        source = source + self._net.gene_weight * log_ratio(probability, state.prior_ambient[gene])
+        source = source + net.gene_weight * log_ratio(probability, state.prior_ambient[gene])
         return torch.softmax(_with_none(source), 1), torch.softmax(_with_none(place), 1)
 
 
@@ -115,6 +154,8 @@ class FoldJudge:
         Of the folds.
     """
 
+    tissue: TissueView
+
     def __init__(
         self,
         model: CompetitionModel,
@@ -126,6 +167,17 @@ class FoldJudge:
         seed: int = 0,
     ) -> None:
         self.model, self.tissue, self.state, self.parameters, self.own, self.seed = model, tissue, state, parameters, own, seed
+        #: index in the whole tissue of the molecules of a part
+        self._molecule: NDArray[np.int64] | None = None
+
+    def of(self, tissue: Tissue, window: Window) -> tuple[FoldJudge, NDArray[np.int64]]:
+        """See :class:`Judge`."""
+        margin = self.parameters.halo_px + max(tissue.context_margin_px, tissue.reach_margin_px)
+        part = tissue.part(window.grown(margin), self.parameters.n_candidates)
+        judge = copy(self)
+        judge.tissue, judge.state, judge._molecule = part.tissue, self.state.of(part.nucleus), part.molecule
+        judge.own = None if self.own is None else self.own.of(part.nucleus, part.molecule)
+        return judge, part.nucleus
 
     @torch.no_grad()
     def __call__(self, window: Window, inside: NDArray[np.int64], molecules: Points, pixels: Points) -> tuple[Tensor, Tensor]:
@@ -134,7 +186,7 @@ class FoldJudge:
         context, near = self.tissue.context(window), self.tissue.molecules_in(window)
         device = self.state.density.device
         source, place = torch.zeros(len(molecules), n_slots, device=device), torch.zeros(len(pixels), n_slots, device=device)
-        fold_of_near, fold_of_inside = fold_of(near, self.seed, n_folds), fold_of(inside, self.seed, n_folds)
+        fold_of_near, fold_of_inside = self._fold_of(near), self._fold_of(inside)
         for fold in range(n_folds):
             seen = near[fold_of_near != fold] if n_folds > 1 else near
             fraction = 1 - 1 / n_folds if n_folds > 1 else 1.0
@@ -147,6 +199,9 @@ class FoldJudge:
             source[torch.as_tensor(mine, device=device)] = self._source(log_weight[: len(mine)], molecules[mine], inside[mine])
             place += log_weight[len(mine) :].exp() / n_folds
         return source, place
+
+    def _fold_of(self, molecule: NDArray[np.int64]) -> NDArray[np.int64]:
+        return fold_of(molecule if self._molecule is None else self._molecule[molecule], self.seed, self.parameters.n_folds)
 
     def _source(self, log_weight: Tensor, points: Points, index: NDArray[np.int64]) -> Tensor:
         """(N, M + 1) probabilities of molecules."""

@@ -17,6 +17,8 @@ from sjg.core import InputError, release, strips
 _N_ANGLES = 32
 #: candidates are the nearest by boundary among this many times as many nearest by centre
 _OVERSAMPLE = 2
+#: against rounding
+_SLACK_PX = 1e-3
 
 
 @dataclass(frozen=True)
@@ -31,26 +33,32 @@ class Nuclei:
         (n,) radius of the circle of equal area.
     outline_px
         (n, 32) distance of the outline from the centroid by direction.
+    median_radius_px
+        Unit of length of the competition: of these nuclei, or of all of which they are a part.
     """
 
     centre_px: NDArray[np.float64]
     radius_px: NDArray[np.float64]
     outline_px: NDArray[np.float64]
-    tree: cKDTree
+    median_radius_px: float
 
     def __len__(self) -> int:
         return len(self.radius_px)
+
+    def of(self, index: NDArray[np.int64]) -> Nuclei:
+        """Some of the nuclei."""
+        return Nuclei(self.centre_px[index], self.radius_px[index], self.outline_px[index], self.median_radius_px)
+
+    @cached_property
+    def tree(self) -> cKDTree:
+        """Of the centroids."""
+        return cKDTree(self.centre_px)
 
     @cached_property
     def segments(self) -> torch.Tensor:
         """(n * 32, 2) float32: distance of the outline in each direction, and what it gains up to the next one."""
         gain = np.roll(self.outline_px, -1, axis=1) - self.outline_px
         return torch.from_numpy(np.stack([self.outline_px, gain], -1).reshape(-1, 2).astype(np.float32))
-
-    @property
-    def median_radius_px(self) -> float:
-        """Unit of length of the competition."""
-        return float(np.median(self.radius_px))
 
 
 def measure_nuclei(labels: NDArray[np.integer]) -> Nuclei:
@@ -80,7 +88,7 @@ def measure_nuclei(labels: NDArray[np.integer]) -> Nuclei:
     # Small nuclei leave directions without a pixel centre.
     outline = np.where(outline > 0, outline + 0.5, radius[:, None])
     outline = (np.roll(outline, 1, 1) + 2 * outline + np.roll(outline, -1, 1)) / 4
-    return Nuclei(centre, radius, outline, cKDTree(centre))
+    return Nuclei(centre, radius, outline, float(np.median(radius)))
 
 
 def _pixels(labels: NDArray[np.integer]) -> Iterator[tuple[NDArray[np.floating], NDArray[np.floating], NDArray[np.int64]]]:
@@ -112,6 +120,8 @@ def nearest_candidates(
     """
     n_asked = min(_OVERSAMPLE * n_candidates, len(nuclei))
     _, asked = nuclei.tree.query(yx_px, k=range(1, n_asked + 1), workers=torch.get_num_threads())
+    # A tree orders what is equally near as it was built; by number, a part of the nuclei is asked in the order of the whole.
+    asked.sort(axis=1)
     # In single precision and by PyTorch, whose arctangent is vectorised: this is where a pass over the tissue spends its time.
     # Places are taken from one corner, so that precision does not depend on where in the tissue they lie.
     corner = np.floor(np.min(yx_px, axis=0)) if len(yx_px) else np.zeros(2)
@@ -132,6 +142,32 @@ def nearest_candidates(
         signed = np.pad(signed, ((0, 0), (0, missing)), constant_values=np.inf)
         distance = np.pad(distance, ((0, 0), (0, missing)), constant_values=np.inf)
     return index, signed, distance
+
+
+def asked_in(nuclei: Nuclei, low_px: NDArray[np.floating], high_px: NDArray[np.floating], n_candidates: int) -> NDArray[np.int64]:
+    """All nuclei that :func:`nearest_candidates` may look at for points of a rectangle, and a few more.
+
+    Parameters
+    ----------
+    nuclei
+        n nuclei.
+    low_px, high_px
+        Corners (y, x) of the rectangle.
+    n_candidates
+        M.
+
+    Returns
+    -------
+    Index from 0, ascending.
+    """
+    n_asked = min(_OVERSAMPLE * n_candidates, len(nuclei))
+    sides = [np.linspace(a, b, 2 + int((b - a) / (2 * nuclei.median_radius_px))) for a, b in zip(low_px, high_px, strict=True)]
+    knots = np.stack(np.meshgrid(*sides, indexing="ij"), -1).reshape(-1, 2)
+    distance, _ = nuclei.tree.query(knots, k=[n_asked])
+    # A point is at most half a diagonal from a knot, so its last one is at most a diagonal further from the knot than the knot's last one.
+    diagonal = float(np.hypot(*(side[1] - side[0] for side in sides)))
+    found = nuclei.tree.query_ball_point(knots, distance[:, 0] + diagonal + _SLACK_PX)
+    return np.unique(np.concatenate([np.asarray(each, np.int64) for each in found]))
 
 
 def outline_distance(nuclei: Nuclei, index: NDArray[np.int64], yx_px: NDArray[np.floating]) -> NDArray[np.float64]:

@@ -45,6 +45,14 @@ class OwnProfiles:
         """(P, M) leave-one-out probability of each molecule's gene under each candidate cell."""
         return _mixed(self.strength, *self.counts(state, candidate, gene, molecule))
 
+    def of(self, cells: NDArray[np.int64], molecules: NDArray[np.int64]) -> OwnProfiles:
+        """Profiles of some of the cells (from 0) for some of the molecules, both numbered anew in the order given."""
+        starts, stops = self.starts[cells + 1], self.starts[cells + 2]
+        number = np.zeros(len(self.starts) - 1, np.int32)
+        number[cells + 1] = np.arange(1, len(cells) + 1)
+        gene = np.concatenate([self.gene[a:b] for a, b in zip(starts.tolist(), stops.tolist(), strict=True)] or [self.gene[:0]])
+        return OwnProfiles(gene, np.concatenate([[0, 0], np.cumsum(stops - starts)]), number[self.cell[molecules]], self.strength)
+
     def release(self) -> None:
         """Give back the memory in which parts of memory-mapped arrays are held."""
         release(self.gene, self.cell)

@@ -98,7 +98,7 @@ class Patches:
         window = self.window(rng, side)
         halo = window.grown(self._parameters.halo_px)
         near = tissue.molecules_in(halo)
-        inside = near[inside_of(tissue.molecules.yx_px[near], window)]
+        inside = near[window.holds(tissue.molecules.yx_px[near])]
         pixels = self.pixels(window, rng, side)
         points, molecules = tissue.points(pixels + 0.5, halo), tissue.points(tissue.molecules.yx_px[inside], halo)
         source, place = judge(halo, inside, molecules, points)
@@ -147,9 +147,3 @@ class PatchesAhead:
         first, step, patch = stream
         steps = range(step, (step // self._steps + 1) * self._steps)
         return [(first, s, p) for s in steps for p in self._share if (s, p) >= (step, patch)]
-
-
-def inside_of(yx: NDArray, window: Window) -> NDArray[np.bool_]:
-    """(N,) whether positions (N, 2) lie in a window."""
-    y, x = yx[:, 0] - window.y0, yx[:, 1] - window.x0
-    return (y >= 0) & (y < window.height) & (x >= 0) & (x < window.width)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Iterable
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
@@ -12,13 +12,13 @@ import torch
 from lightning_fabric import Fabric
 from numpy.typing import NDArray
 
-from sjg.core import release, scratch_zeros
+from sjg.core import Spread, release, scratch_zeros
 from sjg.training._fabric import share_of, sum_arrays, sum_over_ranks
 from sjg.training._judges import Judge
 from sjg.training._parameters import Parameters
-from sjg.training._plan import is_out_of_memory, smaller
 from sjg.training._state import CellState, Evidence
-from sjg.training._tissue import Points, Tissue
+from sjg.training._tiles import JudgedTile, TileJob, judge_tile
+from sjg.training._tissue import Tissue
 from sjg.training._windows import Window, tiles
 from sjg.training._workers import in_order
 
@@ -102,6 +102,7 @@ def predict(
     seed: int,
     fabric: Fabric,
     n_workers: int = 1,
+    spread: Spread | None = None,
     on_tile: Callable[[int, int], None] | None = None,
 ) -> Prediction:
     """Predict tile by tile, each process its share of the tiles.
@@ -126,6 +127,8 @@ def predict(
         Device and processes.
     n_workers
         Threads that judge tiles; the result does not depend on their number.
+    spread
+        Has tiles judged by the workers of a cluster, each with a copy of what it needs; None = by threads.
     on_tile
         Called with the number of tiles done by this process and of those that it has to do.
 
@@ -134,15 +137,16 @@ def predict(
     Prediction
         `into`, complete; the same in all processes.
     """
-    run = _Pass(judge, tissue, parameters, prediction=into)
+    run = _Pass(judge, tissue, parameters, prediction=into, seed=seed)
     windows = list(tiles(tissue.shape, tile_px))
     mine = share_of(fabric, len(windows))
-
-    def judged(number: int) -> list[JudgedTile]:
-        return run.judged(windows[number], np.random.default_rng([seed, number]))
-
+    left = mine[into.n_done :]
     # Workers judge, this thread writes, in the order of the tiles: sums come out the same whoever was first.
-    with closing(in_order(judged, mine[into.n_done :], n_workers)) as results:
+    if spread is None:
+        results = in_order(lambda number: judge_tile(run.job(number, windows[number])), left, n_workers)
+    else:
+        results = _by_cluster(spread, (run.job(number, windows[number]) for number in left))
+    with closing(results):
         for parts in results:
             for part in parts:
                 run.take_up(part)
@@ -160,121 +164,40 @@ def predict(
     return into
 
 
-@dataclass(frozen=True)
-class JudgedTile:
-    """What a tile says, before it is written.
-
-    Parameters
-    ----------
-    window
-        The tile.
-    inside
-        Molecules inside it.
-    grid
-        (P, 2) pixels that were judged; None where no nucleus is near.
-    weight
-        Area that each of them stands for.
-    molecules, pixels
-        Their candidates; None where there are neither.
-    source, place
-        Their probabilities, see :class:`sjg.training._judges.Judge`.
-    """
-
-    window: Window
-    inside: NDArray[np.int64]
-    grid: NDArray[np.int64] | None = None
-    weight: float = 1.0
-    molecules: Points | None = None
-    pixels: Points | None = None
-    source: torch.Tensor | None = None
-    place: torch.Tensor | None = None
+def _by_cluster(spread: Spread, jobs: Iterable[TileJob]) -> Generator[list[JudgedTile]]:
+    n_threads = torch.get_num_threads()
+    try:
+        yield from spread(judge_tile, ((job,) for job in jobs))
+    finally:
+        # workers may be threads of this process, and new threads take this number over from the last call
+        torch.set_num_threads(n_threads)
 
 
 class _Pass:
     """What the tiles of a pass share."""
 
-    def __init__(self, judge: Judge, tissue: Tissue, parameters: Parameters, *, prediction: Prediction) -> None:
-        self.judge, self.tissue, self.parameters, self.prediction = judge, tissue, parameters, prediction
+    def __init__(self, judge: Judge, tissue: Tissue, parameters: Parameters, *, prediction: Prediction, seed: int = 0) -> None:
+        self.judge, self.tissue, self.parameters, self.prediction, self.seed = judge, tissue, parameters, prediction, seed
 
-    def judged(self, window: Window, rng: np.random.Generator) -> list[JudgedTile]:
-        """Judge one tile, in quarters where memory runs out."""
-        try:
-            return [self.tile(window, rng)]
-        except Exception as error:
-            if not is_out_of_memory(error):
-                raise
-            # what is reported is left, and with it the tensors of the frames that it holds
-            side = smaller(max(window.height, window.width), error, "tile", self.prediction.evidence.area.device)
-        parts = [Window(window.y0 + p.y0, window.x0 + p.x0, p.height, p.width) for p in tiles((window.height, window.width), side)]
-        return [found for part in parts for found in self.judged(part, rng)]
-
-    @torch.no_grad()
-    def tile(self, window: Window, rng: np.random.Generator) -> JudgedTile:
-        """Judge one tile; changes nothing, so that several threads may do it at once."""
-        inside = self.tissue.molecules_in(window)
-        if not self.tissue.nuclei_near(window):
-            return JudgedTile(window, inside)
-        halo = window.grown(self.parameters.halo_px)
-        grid, weight = self._pixels(window, rng)
-        if len(inside) + len(grid) == 0:
-            return JudgedTile(window, inside, grid=grid)
-        pixels = self.tissue.points(grid + 0.5, halo)
-        molecules = self.tissue.points(self.tissue.molecules.yx_px[inside], halo)
-        return JudgedTile(window, inside, grid, weight, molecules, pixels, *self.judge(halo, inside, molecules, pixels))
+    def job(self, number: int, window: Window) -> TileJob:
+        """The job of a tile."""
+        pixels = self.prediction.labels is not None
+        return TileJob.cut(self.judge, self.tissue, window, self.parameters, seed=(self.seed, number), pixels=pixels)
 
     @torch.no_grad()
     def take_up(self, tile: JudgedTile) -> None:
         """Write one tile."""
         evidence, prediction = self.prediction.evidence, self.prediction
-        prediction.cell_confidence[tile.inside] = 1.0
-        if prediction.confidence is not None:
-            tile.window.of(prediction.confidence)[:] = 1.0
-        if tile.grid is None:
-            gene = torch.as_tensor(self.tissue.molecules.gene[tile.inside], dtype=torch.long, device=evidence.noise.device)
+        inside, ids = self.tissue.molecules_in(tile.window), tile.ids()
+        if tile.cell is None or tile.evidence is None:
+            prediction.cell_confidence[inside] = 1.0
+            if prediction.confidence is not None:
+                tile.window.of(prediction.confidence)[:] = 1.0
+            gene = torch.as_tensor(self.tissue.molecules.gene[inside], dtype=torch.long, device=evidence.noise.device)
             evidence.noise.index_add_(0, gene, torch.ones_like(gene, dtype=evidence.noise.dtype))
             return
-        nuclei = tile.window.of(self.tissue.labels)
-        if prediction.labels is not None:
-            tile.window.of(prediction.labels)[:] = nuclei
-        if tile.molecules is not None and tile.pixels is not None and tile.source is not None and tile.place is not None:
-            self._assign(tile.source, tile.molecules, tile.inside)
-            self._add_area(tile.pixels, tile.place[:, :-1] * tile.weight)
-            self._write(tile.grid, tile.pixels, tile.place.cpu().numpy())
-        own, area = np.unique(nuclei[nuclei > 0] - 1, return_counts=True)
-        device = evidence.area.device
-        evidence.area.index_add_(
-            0, torch.as_tensor(own, dtype=torch.long, device=device), torch.as_tensor(area.astype(np.float32), device=device)
-        )
-
-    def _pixels(self, window: Window, rng: np.random.Generator) -> tuple[NDArray[np.int64], float]:
-        """Pixels outside nuclei to evaluate, and the area that each stands for."""
-        y, x = np.nonzero(self.tissue.reachable(window))
-        weight = 1.0
-        n = self.parameters.points_per_patch
-        if self.prediction.labels is None and len(y) > n:
-            weight = len(y) / n
-            chosen = rng.choice(len(y), n, replace=False)
-            y, x = y[chosen], x[chosen]
-        return np.stack([y + window.y0, x + window.x0], 1), weight
-
-    def _assign(self, probability: torch.Tensor, points: Points, target: NDArray[np.int64]) -> None:
-        """Take up (N, M + 1) probabilities of molecules."""
-        if len(target) == 0:
-            return
-        candidate = torch.as_tensor(points.candidate, device=probability.device)
-        gene = torch.as_tensor(self.tissue.molecules.gene[target], dtype=torch.long, device=probability.device)
-        self.prediction.evidence.add_molecules(self.judge.state, candidate, gene, probability[:, :-1], probability[:, -1])
-        best, slot = probability.max(1)
-        self.prediction.cell[target] = points.winner(slot.cpu().numpy())
-        self.prediction.cell_confidence[target] = best.cpu().numpy()
-
-    def _add_area(self, points: Points, share: torch.Tensor) -> None:
-        candidate = torch.as_tensor(points.candidate.reshape(-1), device=share.device)
-        self.prediction.evidence.area.index_add_(0, candidate, share.reshape(-1))
-
-    def _write(self, grid: NDArray[np.int64], points: Points, mean: NDArray[np.float32]) -> None:
-        labels, confidence = self.prediction.labels, self.prediction.confidence
-        if labels is None or confidence is None or len(grid) == 0:
-            return
-        labels[grid[:, 0], grid[:, 1]] = points.winner(mean.argmax(1))
-        confidence[grid[:, 0], grid[:, 1]] = mean.max(1)
+        prediction.cell[inside], prediction.cell_confidence[inside] = ids[tile.cell], tile.cell_confidence
+        evidence.add(tile.evidence, tile.nucleus)
+        if prediction.labels is not None and prediction.confidence is not None:
+            tile.window.of(prediction.labels)[:] = ids[tile.labels]
+            tile.window.of(prediction.confidence)[:] = tile.confidence

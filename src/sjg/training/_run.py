@@ -96,7 +96,8 @@ def segment_tissue(
     on_progress
         Called with plain records: ``phase``, ``done``, ``total`` and, while training, ``epoch``, ``loss``, ``fraction_assigned``.
     spread
-        Cleans the tiles of the result, as :func:`itertools.starmap` would, by the workers of a cluster; None = by threads.
+        Calls a function for many pieces of work, as :func:`itertools.starmap` would, by the workers of a cluster: for the passes over the tissue,
+        where this process computes on a CPU and by claims, and for cleaning their result; None = by threads.
 
     Returns
     -------
@@ -127,7 +128,7 @@ def segment_tissue(
         with closing(trainer):
             _train(trainer, history, checkpoints, report)
         model = trainer.averaged_model()
-        passes = _Passes(model, tissue, parameters, fabric, random_state, checkpoints, report, plan)
+        passes = _Passes(model, tissue, parameters, fabric, random_state, checkpoints, report, plan, spread)
         settle = passes.run("types", trainer.state, pixels=False, own=trainer.own)
         state = revise(trainer.state, settle.evidence, parameters)
         own = None
@@ -256,6 +257,7 @@ class _Passes:
     checkpoints: Checkpoints
     report: OnProgress
     plan: Plan
+    spread: Spread | None = None
 
     def run(self, phase: str, state: CellState, *, pixels: bool = True, own: OwnProfiles | None = None) -> Prediction:
         """One pass; the same in all processes."""
@@ -293,8 +295,11 @@ class _Passes:
 
         seed = int(generator(self.random_state, 2, _PHASES.index(phase)).integers(2**63))
         judge: Judge
+        spread = None
         if self.parameters.use_claims:
             judge = ClaimJudge(self.tissue, state, self.parameters, own=own)
+            # a GPU judges faster than the processors of a cluster, and the network of this tissue is not sent about with every tile
+            spread = self.spread if self.fabric.device.type == "cpu" else None
         else:
             judge = FoldJudge(self.model, self.tissue, state, self.parameters, own=own, seed=seed)
         return predict(
@@ -306,6 +311,7 @@ class _Passes:
             seed=seed,
             fabric=self.fabric,
             n_workers=self.plan.n_workers,
+            spread=spread,
             on_tile=on_tile,
         )
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from sjg.core import CellTypes, Molecules, parts, release
@@ -67,6 +68,13 @@ class CellState:
         """Molecules per pixel of a typical cell."""
         return float(self.density.median())
 
+    def of(self, cells: NDArray[np.int64]) -> CellState:
+        """Estimates of some of the cells; what is said of all of them stays so."""
+        rows = torch.as_tensor(cells, device=self.density.device)
+        part = dataclasses.replace(self, posterior=self.posterior[rows], initial_logit=self.initial_logit[rows], density=self.density[rows])
+        part.log_prior, part.median_density = self.log_prior, self.median_density
+        return part
+
     def leading_types(self) -> tuple[Tensor, Tensor]:
         """(n, T) indices and renormalised weights of the T most probable types of each cell."""
         return self._leading_types
@@ -115,6 +123,14 @@ class Evidence:
         position = index[flat_cell] * n_genes + flat_gene[:, None]
         self.profile.view(-1).index_add_(0, position.reshape(-1), (flat_weight[:, None] * posterior[flat_cell]).reshape(-1))
         self.noise.index_add_(0, gene, noise)
+
+    def add(self, part: Evidence, cells: NDArray[np.int64]) -> None:
+        """Add what was gathered for some of the cells, numbered from 0 in `part`."""
+        rows = torch.as_tensor(cells, device=self.noise.device)
+        for name in ("type_logit", "count", "area", "exposure"):
+            getattr(self, name).index_add_(0, rows, getattr(part, name))
+        self.profile += part.profile
+        self.noise += part.noise
 
 
 def initial_state(

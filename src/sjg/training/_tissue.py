@@ -1,4 +1,4 @@
-"""The whole tissue in arrays, and the batches that are cut from it."""
+"""The whole tissue in arrays, and the parts and batches that are cut from it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from scipy import ndimage as ndi
 
 from sjg.core import Molecules, parts, release, values_at
 from sjg.training._model import Batch
-from sjg.training._nuclei import Nuclei, measure_nuclei, nearest_candidates
+from sjg.training._nuclei import Nuclei, asked_in, measure_nuclei, nearest_candidates
 from sjg.training._parameters import Parameters
 from sjg.training._state import CellState
 from sjg.training._windows import MoleculeIndex, Window
@@ -62,57 +62,50 @@ class Points:
         return np.where(slot <= last, cell, 0).astype(np.int32)
 
 
-class Tissue:
-    """Molecules, nuclei and their index; knows how to cut windows.
+class TissueView:
+    """Molecules and nuclei, of the whole tissue or of a part; knows how to cut windows.
+
+    Places count from the corner of the whole tissue, nuclei from the first one of the view.
 
     Parameters
     ----------
+    labels
+        (H, W) nuclei, ids 1..n without gaps.
+    origin
+        (y, x) in the tissue of the first pixel of `labels`.
+    nuclei
+        The n nuclei.
     molecules
         N molecules.
-    nuclei_labels
-        (H, W) int32, ids 1..n without gaps.
     parameters
         Settings.
     """
 
-    def __init__(self, molecules: Molecules, nuclei_labels: NDArray[np.int32], parameters: Parameters) -> None:
-        self.labels = nuclei_labels
-        self.nuclei: Nuclei = measure_nuclei(nuclei_labels)
-        self.radius_px = self.nuclei.median_radius_px
+    def __init__(
+        self, labels: NDArray[np.integer], origin: tuple[int, int], nuclei: Nuclei, molecules: Molecules, parameters: Parameters
+    ) -> None:
+        self.labels, self.nuclei, self.molecules = labels, nuclei, molecules
+        self._origin, self._parameters = origin, parameters
+        self.radius_px = nuclei.median_radius_px
         self.reach_px = parameters.reach_radii * self.radius_px
-        self._parameters = parameters
-        self._index = MoleculeIndex(molecules, nuclei_labels.shape)
-        #: in the order of the index, see :meth:`as_given`
-        self.molecules = self._index.molecules
-        n = len(molecules)
-        #: (N,) nucleus of each of :attr:`molecules`, 0 = none
-        self.nucleus_of = values_at(nuclei_labels, self.molecules.yx_px)
-        n_inside = max(sum(int(np.count_nonzero(self.nucleus_of[rows])) for rows in parts(n)), 1)
-        #: molecules per pixel inside nuclei
-        nuclear_area = float((np.pi * self.nuclei.radius_px**2).sum())
-        self.density = n_inside / nuclear_area
-        #: molecules per pixel outside nuclei
-        self.density_outside = max(n - n_inside, 1) / max(nuclei_labels.size - nuclear_area, 1.0)
-        # from here on the sorted ones are read
-        release(molecules.yx_px, molecules.gene)
-        self.release()
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """(H, W) of the grid."""
-        return self.labels.shape
 
     def molecules_in(self, window: Window) -> NDArray[np.int64]:
         """Indices into :attr:`molecules` of those inside a window."""
-        return self._index.inside(window)
+        return np.flatnonzero(window.holds(self.molecules.yx_px))
 
-    def as_given(self, values: NDArray) -> NDArray:
-        """Values by molecule in the order in which the molecules were given to this tissue."""
-        return self._index.as_given(values)
+    def labels_in(self, window: Window) -> NDArray[np.integer]:
+        """Nuclei of the pixels of a window, 0 beyond the labels."""
+        return window.moved(-self._origin[0], -self._origin[1]).cut(self.labels)
 
-    def release(self) -> None:
-        """Give back the memory in which parts of memory-mapped arrays are held."""
-        release(self.molecules.yx_px, self.molecules.gene, self.nucleus_of, self.labels, self._index.place)
+    @property
+    def context_margin_px(self) -> int:
+        """How far beyond a window :meth:`context` looks."""
+        return int(np.ceil(2 * _CONTEXT_CLIP_RADII * self.radius_px))
+
+    @property
+    def reach_margin_px(self) -> int:
+        """How far beyond a window :meth:`reachable` looks."""
+        return int(np.ceil(self.reach_px)) + 2
 
     def nuclei_near(self, window: Window) -> bool:
         """Whether any nucleus can reach the window."""
@@ -123,8 +116,8 @@ class Tissue:
 
     def reachable(self, window: Window) -> NDArray[np.bool_]:
         """(H, W) of the window: pixels outside nuclei that some nucleus can reach."""
-        margin = int(np.ceil(self.reach_px)) + 2
-        nuclei = window.grown(margin).cut(self.labels)
+        margin = self.reach_margin_px
+        nuclei = self.labels_in(window.grown(margin))
         if not nuclei.any():
             return np.zeros((window.height, window.width), bool)
         distance = ndi.distance_transform_edt(nuclei == 0)[margin:-margin, margin:-margin]
@@ -136,8 +129,8 @@ class Tissue:
         Nuclear mask, signed distance to the nearest nucleus and distance to the border between the territories of nearest nuclei,
         both in median radii and clipped.
         """
-        margin = int(np.ceil(2 * _CONTEXT_CLIP_RADII * self.radius_px))
-        nuclei = window.grown(margin).cut(self.labels)
+        margin = self.context_margin_px
+        nuclei = self.labels_in(window.grown(margin))
         inner = (slice(margin, -margin),) * 2
         clip = _CONTEXT_CLIP_RADII
         out = np.zeros((3, window.height, window.width), np.float32)
@@ -167,7 +160,8 @@ class Tissue:
         pixel = np.floor(position).astype(np.int64)
         candidate, signed, centre = nearest_candidates(self.nuclei, position, self._parameters.n_candidates)
         flat = (pixel[:, 0] - window.y0) * window.width + pixel[:, 1] - window.x0
-        return Points(position, flat, candidate, signed, centre, self.labels[pixel[:, 0], pixel[:, 1]])
+        nucleus = self.labels[pixel[:, 0] - self._origin[0], pixel[:, 1] - self._origin[1]]
+        return Points(position, flat, candidate, signed, centre, nucleus.astype(np.int32))
 
     def batch(
         self,
@@ -225,3 +219,94 @@ class Tissue:
             type_weight=weight[candidate],
             own=tensor(slot, torch.long),
         )
+
+
+class Tissue(TissueView):
+    """The whole tissue, with an index of its molecules.
+
+    Parameters
+    ----------
+    molecules
+        N molecules.
+    nuclei_labels
+        (H, W) int32, ids 1..n without gaps.
+    parameters
+        Settings.
+    """
+
+    labels: NDArray[np.int32]
+
+    def __init__(self, molecules: Molecules, nuclei_labels: NDArray[np.int32], parameters: Parameters) -> None:
+        self._index = MoleculeIndex(molecules, nuclei_labels.shape)
+        # its molecules are in the order of the index, see :meth:`as_given`
+        super().__init__(nuclei_labels, (0, 0), measure_nuclei(nuclei_labels), self._index.molecules, parameters)
+        n = len(molecules)
+        #: (N,) nucleus of each of :attr:`molecules`, 0 = none
+        self.nucleus_of = values_at(nuclei_labels, self.molecules.yx_px)
+        n_inside = max(sum(int(np.count_nonzero(self.nucleus_of[rows])) for rows in parts(n)), 1)
+        #: molecules per pixel inside nuclei
+        nuclear_area = float((np.pi * self.nuclei.radius_px**2).sum())
+        self.density = n_inside / nuclear_area
+        #: molecules per pixel outside nuclei
+        self.density_outside = max(n - n_inside, 1) / max(nuclei_labels.size - nuclear_area, 1.0)
+        # from here on the sorted ones are read
+        release(molecules.yx_px, molecules.gene)
+        self.release()
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(H, W) of the grid."""
+        return self.labels.shape
+
+    def molecules_in(self, window: Window) -> NDArray[np.int64]:
+        """Indices into :attr:`molecules` of those inside a window."""
+        return self._index.inside(window)
+
+    def as_given(self, values: NDArray) -> NDArray:
+        """Values by molecule in the order in which the molecules were given to this tissue."""
+        return self._index.as_given(values)
+
+    def release(self) -> None:
+        """Give back the memory in which parts of memory-mapped arrays are held."""
+        release(self.molecules.yx_px, self.molecules.gene, self.nucleus_of, self.labels, self._index.place)
+
+    def part(self, window: Window, n_candidates: int) -> Part:
+        """Copies of all that a judge may ask of the points of a window.
+
+        Parameters
+        ----------
+        window
+            May reach beyond the tissue.
+        n_candidates
+            Nearest nuclei that a point is asked for at most.
+        """
+        inside = window.within(self.shape)
+        labels, molecule = inside.of(self.labels), self.molecules_in(window)
+        low, high = np.array([window.y0, window.x0]), np.array([window.y0 + window.height, window.x0 + window.width])
+        present = np.zeros(len(self.nuclei) + 1, bool)
+        present[labels] = True
+        present[asked_in(self.nuclei, low, high, n_candidates) + 1] = True
+        nucleus = np.flatnonzero(present[1:])
+        number = np.zeros(len(present), np.min_scalar_type(len(nucleus)))
+        number[nucleus + 1] = np.arange(1, len(nucleus) + 1)
+        # what the genes are called is nothing to a judge
+        molecules = Molecules(self.molecules.yx_px[molecule], self.molecules.gene[molecule], ())
+        view = TissueView(number[labels], (inside.y0, inside.x0), self.nuclei.of(nucleus), molecules, self._parameters)
+        return Part(view, nucleus, molecule)
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of a tissue, with copies of what it holds.
+
+    Parameters
+    ----------
+    tissue
+        The part; its nuclei and molecules are numbered anew, in the same order.
+    nucleus, molecule
+        Index in the whole tissue of each of its nuclei and of its molecules.
+    """
+
+    tissue: TissueView
+    nucleus: NDArray[np.int64]
+    molecule: NDArray[np.int64]

@@ -21,7 +21,7 @@ from sjg.training._likelihood import expected_count, molecule_rates
 from sjg.training._model import Batch, CompetitionModel
 from sjg.training._own_profiles import OwnProfiles, fit_own_profiles
 from sjg.training._parameters import Parameters
-from sjg.training._patches import Patches, PatchesAhead, Stream, inside_of
+from sjg.training._patches import Patches, PatchesAhead, Stream
 from sjg.training._plan import is_out_of_memory, smaller
 from sjg.training._state import CellState, Evidence, revise
 from sjg.training._tissue import Points, Tissue
@@ -207,7 +207,7 @@ class Trainer:
         target = near[~shown] if parameters.held_out else near
         target_fraction = 1 - fraction if parameters.held_out else 1.0
         yx = tissue.molecules.yx_px[target]
-        target = target[inside_of(yx, window)]
+        target = target[window.holds(yx)]
         n_targets = len(target)
         pixels = self.patches.pixels(window, rng, self.patch_px)
         points = tissue.points(np.concatenate([tissue.molecules.yx_px[target], pixels + 0.5]), halo)
@@ -306,7 +306,7 @@ class Trainer:
 
     def _gather_exposure(self, window: Window, fraction: float) -> None:
         centre = self.tissue.nuclei.centre_px
-        inside = np.flatnonzero(inside_of(centre, window))
+        inside = np.flatnonzero(window.holds(centre))
         self.evidence.exposure[torch.as_tensor(inside, device=self.evidence.exposure.device)] += fraction
 
     def _confident(self, pixels: NDArray[np.int64], points: Points, log_weight: Tensor) -> NDArray[np.int32]:

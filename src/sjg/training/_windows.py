@@ -26,6 +26,21 @@ class Window:
         """The window with `margin` more pixels on every side."""
         return Window(self.y0 - margin, self.x0 - margin, self.height + 2 * margin, self.width + 2 * margin)
 
+    def moved(self, y: int, x: int) -> Window:
+        """The window somewhere else."""
+        return Window(self.y0 + y, self.x0 + x, self.height, self.width)
+
+    def joined(self, other: Window) -> Window:
+        """The smallest window that holds both."""
+        y0, x0 = min(self.y0, other.y0), min(self.x0, other.x0)
+        y1, x1 = max(self.y0 + self.height, other.y0 + other.height), max(self.x0 + self.width, other.x0 + other.width)
+        return Window(y0, x0, y1 - y0, x1 - x0)
+
+    def holds(self, yx_px: NDArray) -> NDArray[np.bool_]:
+        """(N,) whether positions (N, 2) lie in the window."""
+        y, x = yx_px[:, 0] - self.y0, yx_px[:, 1] - self.x0
+        return (y >= 0) & (y < self.height) & (x >= 0) & (x < self.width)
+
     def within(self, shape: tuple[int, int]) -> Window:
         """The part of the window inside a grid of `shape`."""
         y0, x0 = max(self.y0, 0), max(self.x0, 0)
@@ -96,8 +111,7 @@ class MoleculeIndex:
         spans = [(self._starts[t * self._n_x + tx0], self._starts[t * self._n_x + tx1 + 1]) for t in range(ty0, ty1 + 1)]
         found = np.concatenate([np.arange(start, stop) for start, stop in spans])
         yx = np.concatenate([self.molecules.yx_px[start:stop] for start, stop in spans])
-        y, x = yx[:, 0] - window.y0, yx[:, 1] - window.x0
-        return found[(y >= 0) & (y < window.height) & (x >= 0) & (x < window.width)]
+        return found[window.holds(yx)]
 
     def as_given(self, values: NDArray) -> NDArray:
         """Values by molecule of :attr:`molecules`, in the order in which the molecules were given."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import torch
@@ -16,6 +17,17 @@ _Job = TypeVar("_Job")
 _Result = TypeVar("_Result")
 #: workers beside a GPU, which waits for what NumPy and SciPy prepare
 _BESIDE_GPU = 8
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute with one thread of PyTorch in here."""
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(n_threads)
 
 
 def default_workers(device: torch.device) -> int:
