@@ -62,21 +62,17 @@ def settings() -> dict[str, Setting]:
         "fitted: default, large nuclei": Setting(default, radius_px=12, pitch_px=48),
         "fitted: fast, without claims": Setting(alone),
         "fitted: wide, without claims, 60 types, dense": Setting(wide_alone, n_types=60, density=3.0),
-        "fast, sparse": Setting(fast, density=0.05),
         "fast, dense": Setting(fast, density=3.0),
         "default": Setting(default),
         "default, 60 types": Setting(default, n_types=60),
         "wide, 60 types, sparse": Setting(wide, n_types=60, density=0.05),
-        "wide, dense": Setting(wide, density=3.0),
         "default, small nuclei": Setting(default, radius_px=3, pitch_px=10),
         "default, crowded large nuclei, dense": Setting(default, radius_px=10, pitch_px=24, density=2.0),
         "default, 5000 genes": Setting(default, n_genes=5000, n_types=20),
         "default, 12 candidates": Setting(default.replace(n_candidates=12)),
-        "fast, 20000 points a patch": Setting(fast.replace(points_per_patch=20000)),
-        "fast, without claims, sparse": Setting(alone, density=0.05),
         "fast, without claims, 60 types": Setting(alone, n_types=60),
         "default, without claims, dense": Setting(default.replace(use_claims=False), density=3.0),
-        "wide, without claims": Setting(wide_alone),
+        "wide, without claims, 20000 points a patch": Setting(wide_alone.replace(points_per_patch=20000)),
     }
 
 
@@ -182,17 +178,14 @@ def main() -> None:
     for name, setting in settings().items():
         if a.only in name:
             record[name] = in_child(setting)
-            print(
-                name,
-                *(
-                    f"{r['what']} {r['side_px']}: {r['measured_mib']} / {r['planned_mib']} ({r['planned_to_measured']})"
-                    for r in record[name]
-                ),
-                sep="\n  ",
-                flush=True,
+            cells = (
+                f"{r['what']} {r['side_px']}: {r['measured_mib']} / {r['planned_mib']} ({r['planned_to_measured']})" for r in record[name]
             )
-    ratios = [r["planned_to_measured"] for rows in record.values() for r in rows]
-    print(f"planned to measured: {min(ratios)} to {max(ratios)}, median {np.median(ratios)}, of {len(ratios)}")
+            print(name, *cells, sep="\n  ", flush=True)
+    for fitted in (True, False):
+        ratios = [r["planned_to_measured"] for name, rows in record.items() for r in rows if name.startswith("fitted") == fitted]
+        if ratios:
+            print(f"{'fitted' if fitted else 'others'}: planned to measured {min(ratios)} to {max(ratios)}, median {np.median(ratios):.2f}")
     if not a.only:
         RESULTS.write_text(json.dumps(record, indent=1) + "\n")
 

@@ -17,6 +17,8 @@ _SHARE = 0.5
 #: no window is halved below this side
 MIN_SIDE_PX = 32
 _GIB = 2**30
+#: how libraries say that memory ran out; oneDNN finds none for the code of a convolution
+_SIGNS = ("out of memory", "can't allocate memory", "could not create a primitive")
 #: what a window takes whatever its side
 _FIXED_BYTES = 25 * 2**20
 #: claims reach so far beyond a window, in median nuclear radii: nuclei that compete for its points, and the molecules that these see
@@ -217,7 +219,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return not isinstance(error, MemoryLimitError)
     text = str(error)
-    return isinstance(error, RuntimeError) and ("out of memory" in text or "can't allocate memory" in text)
+    return isinstance(error, RuntimeError) and any(sign in text for sign in _SIGNS)
 
 
 def smaller(side: int, error: BaseException, what: str, device: torch.device) -> int:

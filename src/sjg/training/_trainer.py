@@ -327,8 +327,7 @@ class Trainer:
         self.evidence.area.index_add_(0, candidate.reshape(-1), share.reshape(-1))
 
     def _gather_exposure(self, window: Window, fraction: float) -> None:
-        centre = self.tissue.nuclei.centre_px
-        inside = np.flatnonzero(inside_of(centre, window))
+        inside = np.flatnonzero(inside_of(self.tissue.nuclei.centre_px, window))
         self.evidence.exposure[torch.as_tensor(inside, device=self.evidence.exposure.device)] += fraction
 
     def _confident(self, pixels: NDArray[np.int64], points: Points, log_weight: Tensor) -> NDArray[np.int32]:
