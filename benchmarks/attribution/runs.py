@@ -111,7 +111,7 @@ def trained(arrays: Arrays, preset: str, random_state: int, *, cache: Path | Non
     trainer = make_trainer(tissue, arrays.types(), parameters, make_fabric("cpu"), random_state)
     while not trainer.finished:
         trainer.train_step()
-        if trainer.step % parameters.steps_per_round == 0:
+        if trainer.round_is_over:
             trainer.end_round()
     print(f"run of {len(arrays.molecules.gene_names)} genes, seed {random_state}: {time.process_time() - start:.0f} s", flush=True)
     model = trainer.averaged_model()

@@ -12,11 +12,15 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent))
 from conftest import plant
 
-from sjg.training import Parameters, make_fabric, segment_tissue
+from sjg.training import Parameters, _trainer, make_fabric, segment_tissue
 
+# rounds end early, after two windows
+_trainer.WINDOW = 5
 PARAMETERS = Parameters(
-    n_rounds=2,
+    n_rounds=3,
     steps_per_round=20,
+    settled_loss=100.0,
+    settled_cells=0.0,
     patches_per_step=2,
     patch_size_px=48,
     tile_size_px=40,

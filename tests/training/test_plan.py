@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 
 import numpy as np
@@ -11,10 +12,12 @@ import torch
 from sjg.core import InputError, MemoryLimitError
 from sjg.networks import load_claim_net
 from sjg.training import Parameters, _tiles, make_fabric, segment_tissue
-from sjg.training._plan import MIN_SIDE_PX, choose_precision, free_memory, is_out_of_memory, make_plan, window_bytes
+from sjg.training._plan import MIN_SIDE_PX, Crowd, choose_precision, free_memory, is_out_of_memory, make_plan, window_bytes
+from sjg.training._tissue import Tissue
 from sjg.training._trainer import Trainer
 
 CPU = torch.device("cpu")
+CROWD = Crowd(density=0.1, nuclei_density=0.003, radius_px=5.0, n_genes=100)
 QUICK = Parameters(
     n_rounds=1,
     steps_per_round=4,
@@ -29,7 +32,7 @@ QUICK = Parameters(
 
 
 def _plan(free_bytes, parameters=QUICK):
-    return make_plan(parameters, n_types=8, density=0.1, device=CPU, free_bytes=free_bytes)
+    return make_plan(parameters, n_types=8, crowd=CROWD, device=CPU, free_bytes=free_bytes)
 
 
 def test_with_room_the_settings_hold():
@@ -39,7 +42,7 @@ def test_with_room_the_settings_hold():
 
 def test_with_less_room_patches_and_tiles_shrink_until_half_of_it_is_enough(caplog):
     large = Parameters(tile_size_px=1024, patch_size_px=512)
-    full = window_bytes(large, 1024, n_types=8, density=0.1, training=False)
+    full = window_bytes(large, 1024, n_types=8, crowd=CROWD, training=False)
     with caplog.at_level(logging.INFO, logger="sjg"):
         plan = _plan(full, large)
     assert 32 <= plan.tile_px < 1024
@@ -53,18 +56,40 @@ def test_no_room_is_a_clear_error():
         _plan(1000)
 
 
-def test_need_grows_with_the_window_and_the_types():
-    small = window_bytes(QUICK, 64, n_types=8, density=0.1, training=True)
-    assert window_bytes(QUICK, 128, n_types=8, density=0.1, training=True) > small
-    assert window_bytes(QUICK, 64, n_types=80, density=0.1, training=True) > small
-    assert window_bytes(QUICK, 64, n_types=8, density=0.1, training=False) < small
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("use_claims", [False, True])
+def test_need_grows_with_the_window_the_types_and_the_crowd(training, use_claims):
+    def need(side=64, n_types=8, crowd=CROWD, parameters=QUICK):
+        return window_bytes(parameters.replace(use_claims=use_claims), side, n_types=n_types, crowd=crowd, training=training)
+
+    assert need(side=128) > need()
+    assert need(n_types=80) > need()
+    assert need(crowd=dataclasses.replace(CROWD, density=3.0)) > need()
+    assert need(parameters=QUICK.replace(n_candidates=12)) > need()
+    if use_claims:
+        assert need(crowd=dataclasses.replace(CROWD, nuclei_density=0.01)) > need()
+        assert need(crowd=dataclasses.replace(CROWD, n_genes=20000)) > need()
+    if training or not use_claims:
+        assert need(parameters=QUICK.replace(channels=(64, 64), n_embedding=32)) > need()
     assert free_memory(CPU) > 0
+
+
+def test_the_crowd_is_that_of_the_dense_places(planted):
+    among_nothing = np.zeros((96, 1024), np.int32)
+    among_nothing[:, :96] = planted.nuclei
+    crowd = Tissue(planted.molecules, among_nothing, QUICK).crowd()
+    assert crowd == Tissue(planted.molecules, planted.nuclei, QUICK).crowd()
+    assert crowd.n_genes == 12
+    assert crowd.radius_px == pytest.approx(3.6, rel=0.05)
+    assert crowd.nuclei_density == pytest.approx(1 / 16**2, rel=0.3)
+    assert crowd.density == pytest.approx(len(planted.molecules) / 96**2, rel=0.3)
 
 
 def test_memory_errors_are_told_from_others():
     assert is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory"))
     assert is_out_of_memory(MemoryError())
     assert is_out_of_memory(RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"))
+    assert is_out_of_memory(RuntimeError("could not create a primitive"))
     assert not is_out_of_memory(RuntimeError("shapes do not fit"))
     assert not is_out_of_memory(MemoryLimitError("no"))
 

@@ -48,7 +48,9 @@ def test_two_processes_agree_with_one(results, planted):
     assert (one["cell"] == two["cell"]).mean() >= 0.99
     difference = instance_iou(planted.cells, one["labels"]) - instance_iou(planted.cells, two["labels"])
     assert abs(difference) < 0.005
-    for a, b in zip(*(json.loads(str(r["history"])) for r in (one, two)), strict=True):
+    histories = [json.loads(str(r["history"])) for r in (one, two)]
+    assert [[record["step"] for record in history] for history in histories] == [[10, 20, 30]] * 2
+    for a, b in zip(*histories, strict=True):
         assert a["loss"] == pytest.approx(b["loss"], rel=1e-3)
         assert a["known_pixels"] == pytest.approx(b["known_pixels"], abs=2e-3)
 

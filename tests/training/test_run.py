@@ -88,8 +88,12 @@ def test_global_random_state_is_left_alone(planted):
     assert torch.equal(before, torch.random.get_rng_state())
 
 
-def test_interrupted_run_continues_bit_for_bit(planted, tmp_path):
-    whole = _run(planted, SMALL.replace(n_rounds=3, steps_per_round=10))
+@pytest.mark.parametrize("early", [False, True], ids=["whole rounds", "rounds that end early"])
+def test_interrupted_run_continues_bit_for_bit(planted, tmp_path, monkeypatch, early):
+    monkeypatch.setattr("sjg.training._trainer.WINDOW", 3)
+    parameters = SMALL.replace(n_rounds=3, steps_per_round=10, settled_loss=100.0 if early else 0.0, settled_cells=0.0)
+    whole = _run(planted, parameters)
+    assert [record["step"] for record in whole.history] == ([6, 12, 18] if early else [10, 20, 30])
 
     class Stop(Exception):
         pass
@@ -99,8 +103,8 @@ def test_interrupted_run_continues_bit_for_bit(planted, tmp_path):
             raise Stop
 
     with pytest.raises(Stop):
-        _run(planted, SMALL.replace(n_rounds=3, steps_per_round=10), checkpoint_dir=tmp_path, checkpoint_interval=4, on_progress=interrupt)
-    resumed = _run(planted, SMALL.replace(n_rounds=3, steps_per_round=10), checkpoint_dir=tmp_path, resume=True)
+        _run(planted, parameters, checkpoint_dir=tmp_path, checkpoint_interval=4, on_progress=interrupt)
+    resumed = _run(planted, parameters, checkpoint_dir=tmp_path, resume=True)
     np.testing.assert_array_equal(resumed.labels, whole.labels)
     np.testing.assert_array_equal(resumed.molecule_confidence, whole.molecule_confidence)
     np.testing.assert_array_equal(resumed.gene_importance, whole.gene_importance)

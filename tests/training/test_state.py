@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -83,19 +85,76 @@ def test_no_assigned_molecule_gives_no_own_profiles(planted, state):
     assert fit_own_profiles(state, np.zeros_like(planted.true_cell), planted.molecules.gene, rng=generator(0)) is None
 
 
-def test_training_ends_when_types_and_loss_have_settled(planted):
+def test_evidence_does_not_depend_on_how_many_molecules_are_added_together(planted, state, monkeypatch):
+    together = _true_evidence(state, planted)
+    monkeypatch.setattr("sjg.training._state._MOLECULES_AT_ONCE", 7)
+    for name, value in vars(_true_evidence(state, planted)).items():
+        torch.testing.assert_close(value, getattr(together, name), rtol=1e-5, atol=1e-4)
+
+
+def _trainer(planted, **changes):
+    parameters = Parameters(n_rounds=4, channels=(4, 6), points_per_patch=200, **changes)
+    tissue = Tissue(planted.molecules, planted.nuclei, parameters)
+    return make_trainer(tissue, planted.types, parameters, make_fabric("cpu"), 0)
+
+
+def _end_round(trainer, planted, losses):
+    trainer.records = [(loss, 0.9) for loss in losses]
+    trainer.step += len(losses)
+    trainer.evidence = _true_evidence(trainer.state, planted)
+    trainer.end_round()
+
+
+def test_training_ends_when_types_and_the_loss_between_rounds_have_settled(planted):
     def trained(**changes):
         losses = iter([3.0, 2.0, 1.97, 1.96])
-        parameters = Parameters(n_rounds=4, steps_per_round=2, channels=(4, 6), points_per_patch=200, **changes)
-        tissue = Tissue(planted.molecules, planted.nuclei, parameters)
-        trainer = make_trainer(tissue, planted.types, parameters, make_fabric("cpu"), 0)
+        trainer = _trainer(planted, steps_per_round=2, use_claims=False, **changes)
         while not trainer.finished:
-            loss = next(losses)
-            trainer.records = [(loss, 0.9)] * 2
-            trainer.step += 2
-            trainer.evidence = _true_evidence(trainer.state, planted)
-            trainer.end_round()
+            _end_round(trainer, planted, [next(losses)] * 2)
         return trainer
 
     assert trained().step == 6  # 3.0 to 2.0 is not settled, 2.0 to 1.97 is
     assert trained(settled_cells=0.0).step == 8
+    assert trained(settled_loss=0.0).step == 8
+
+
+def test_with_claims_a_round_ends_when_its_loss_has_settled(planted):
+    def over(losses, **changes):
+        trainer = _trainer(planted, steps_per_round=100, **changes)
+        trainer.step, trainer.records = len(losses), [(loss, 0.9) for loss in losses]
+        return trainer.round_is_over
+
+    falling, flat = [2.0] * 20 + [1.0] * 20, [2.0] * 20 + [1.97] * 20
+    assert not over(falling)
+    assert not over([float("nan")] * 40)
+    assert over(flat)
+    assert not over(flat, settled_loss=0.0)
+    assert not over(flat, use_claims=False)
+    assert not over(flat + [1.97] * 10)  # asked after whole windows
+    assert over(falling + [1.0] * 20)
+    assert over(flat * 2 + falling[:20], settled_loss=0.0)
+
+
+def test_with_claims_training_ends_when_types_have_settled_too(planted):
+    wrong = planted.types.__class__(planted.types.names, (planted.true_type + 1) % 3, planted.types.confidence, planted.types.profiles)
+    flat = [2.0] * 40
+    right = _trainer(planted, steps_per_round=100)
+    _end_round(right, planted, flat)
+    assert right.finished
+    revised = _trainer(dataclasses.replace(planted, types=wrong), steps_per_round=100, revise_profiles=False)
+    _end_round(revised, planted, flat)
+    assert not revised.finished
+    # the rate falls as if the round had had all its steps
+    assert (revised.n_steps, revised.n_rounds_done) == (340, 1)
+    _end_round(revised, planted, flat)
+    assert revised.finished
+
+
+def test_cells_that_no_patch_has_met_do_not_count_as_settled(planted):
+    wrong = (planted.true_type + 1) % 3
+    types = planted.types.__class__(planted.types.names, wrong, planted.types.confidence, planted.types.profiles)
+    trainer = _trainer(dataclasses.replace(planted, types=types), steps_per_round=100)
+    trainer.evidence = _true_evidence(trainer.state, planted)
+    trainer.evidence.exposure[1:] = 0
+    trainer.records = [(2.0, 0.9)] * 40
+    assert trainer.end_round()["changed_types"] == 1.0

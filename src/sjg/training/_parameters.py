@@ -21,9 +21,12 @@ class Parameters(Knobs):
     ----------
     n_rounds
         Rounds of self-training; types, profiles and densities are re-estimated between them.
-    settled_cells, settled_loss
-        Training stops early, after the second round at the soonest, when in a round fewer than this fraction of the cells changed their
-        type and the loss fell by less than this many nats; 0 never stops early.
+    settled_loss
+        A round ends early when its loss, in the mean of 20 steps, is less than this many nats below that of the 20 before; 0 = after all its
+        steps. Without claims rounds never end early, and the loss of a whole round is compared with that of the one before.
+    settled_cells
+        Training ends after a round whose loss has settled so and in which fewer than this fraction of the cells that it met changed their
+        type; 0 = after all rounds.
     steps_per_round
         Steps of gradient descent in a round.
     patches_per_step

@@ -114,23 +114,24 @@ class PatchesAhead:
         Draws them.
     random_state
         Seed of the run.
-    steps_per_round
-        With the last step of a round ends what is made ahead: the next round has another judge.
     share
         The patches of each step that this process has.
     """
 
-    def __init__(self, patches: Patches, random_state: int, *, steps_per_round: int, share: Sequence[int]) -> None:
-        self._patches, self._random_state, self._steps, self._share = patches, random_state, steps_per_round, share
+    def __init__(self, patches: Patches, random_state: int, *, share: Sequence[int]) -> None:
+        self._patches, self._random_state, self._share = patches, random_state, share
         self._made: Generator[JudgedPatch] | None = None
         self._coming: deque[Stream] = deque()
         self._made_with: tuple[int, ClaimJudge] | None = None
 
-    def take(self, stream: Stream, side: int, judge: ClaimJudge, *, n_workers: int) -> JudgedPatch:
-        """The patch of a stream; what was made ahead for another one, with another side or by another judge is dropped."""
+    def take(self, stream: Stream, side: int, judge: ClaimJudge, *, until_step: int, n_workers: int) -> JudgedPatch:
+        """The patch of a stream; what was made ahead for another one, with another side or by another judge is dropped.
+
+        No patch is made ahead for `until_step` and later: the next round has another judge.
+        """
         if self._made is None or not self._coming or self._coming[0] != stream or self._made_with != (side, judge):
             self.close()
-            self._coming, self._made_with = deque(self._rest_of_round(stream)), (side, judge)
+            self._coming, self._made_with = deque(self._up_to(until_step, stream)), (side, judge)
             self._made = in_order(
                 lambda one: self._patches.judged(generator(self._random_state, *one), side, judge), list(self._coming), n_workers
             )
@@ -143,7 +144,6 @@ class PatchesAhead:
             self._made.close()
         self._made = None
 
-    def _rest_of_round(self, stream: Stream) -> list[Stream]:
+    def _up_to(self, until_step: int, stream: Stream) -> list[Stream]:
         first, step, patch = stream
-        steps = range(step, (step // self._steps + 1) * self._steps)
-        return [(first, s, p) for s in steps for p in self._share if (s, p) >= (step, patch)]
+        return [(first, s, p) for s in range(step, max(until_step, step + 1)) for p in self._share if (s, p) >= (step, patch)]

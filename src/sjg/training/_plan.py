@@ -17,8 +17,37 @@ _SHARE = 0.5
 #: no window is halved below this side
 MIN_SIDE_PX = 32
 _GIB = 2**30
+#: how libraries say that memory ran out; oneDNN finds none for the code of a convolution
+_SIGNS = ("out of memory", "can't allocate memory", "could not create a primitive")
 #: what a window takes whatever its side
-_FIXED_BYTES = 48 * 2**20
+_FIXED_BYTES = 25 * 2**20
+#: claims reach so far beyond a window, in median nuclear radii: nuclei that compete for its points, and the molecules that these see
+_CELL_MARGIN_RADII = 5.5
+_SEEN_MARGIN_RADII = 10.5
+#: lattice cells of a crop, crops of a batch (`_crops`, `_claims`), points scored together and molecules added together (`_judges`, `_state`)
+_CROP_AREA, _CROPS, _SCORED, _ADDED = 1600, 64, 16384, 16384
+
+
+@dataclass(frozen=True)
+class Crowd:
+    """What of a tissue decides how much memory a window of it takes.
+
+    Parameters
+    ----------
+    density
+        Molecules per pixel where they are dense.
+    nuclei_density
+        Nuclei per pixel where they are dense.
+    radius_px
+        Median nuclear radius.
+    n_genes
+        G.
+    """
+
+    density: float
+    nuclei_density: float
+    radius_px: float
+    n_genes: int
 
 
 @dataclass(frozen=True)
@@ -58,7 +87,7 @@ class Plan:
 
 
 def make_plan(
-    parameters: Parameters, *, n_types: int, density: float, device: torch.device, free_bytes: int | None = None, n_workers: int = 1
+    parameters: Parameters, *, n_types: int, crowd: Crowd, device: torch.device, free_bytes: int | None = None, n_workers: int = 1
 ) -> Plan:
     """The largest patches and tiles, at most those of the settings, that take up to half of the free memory.
 
@@ -68,8 +97,8 @@ def make_plan(
         Sides asked for and widths of the network.
     n_types
         K.
-    density
-        Molecules per pixel.
+    crowd
+        Of the tissue.
     device
         Where the run computes.
     free_bytes
@@ -85,7 +114,7 @@ def make_plan(
     free = free_memory(device) if free_bytes is None else free_bytes
 
     def need(side: int, *, training: bool) -> int:
-        return window_bytes(parameters, side, n_types=n_types, density=density, training=training)
+        return window_bytes(parameters, side, n_types=n_types, crowd=crowd, training=training)
 
     sides = {}
     for name, asked, training in (("patch", parameters.patch_size_px, True), ("tile", parameters.tile_size_px, False)):
@@ -99,16 +128,10 @@ def make_plan(
             )
         sides[name] = side
     tile_bytes = need(sides["tile"], training=False)
-    n_workers = max(1, min(n_workers, int(_SHARE * free / tile_bytes)))
-    plan = Plan(
-        sides["patch"],
-        sides["tile"],
-        n_workers,
-        choose_precision(parameters.precision, device),
-        free,
-        tile_bytes,
-        need(sides["patch"], training=True),
-    )
+    patch_bytes = need(sides["patch"], training=True)
+    # tiles, and before them patches, are judged by all workers at once
+    n_workers = max(1, min(n_workers, int(_SHARE * free / max(tile_bytes, patch_bytes))))
+    plan = Plan(sides["patch"], sides["tile"], n_workers, choose_precision(parameters.precision, device), free, tile_bytes, patch_bytes)
     (logger.info if (plan.patch_px, plan.tile_px) == (parameters.patch_size_px, parameters.tile_size_px) else logger.warning)(
         plan.describe(device)
     )
@@ -130,24 +153,34 @@ def compute_dtype(precision: Precision) -> torch.dtype:
     return torch.bfloat16 if precision == "bfloat16" else torch.float32
 
 
-def window_bytes(parameters: Parameters, side: int, *, n_types: int, density: float, training: bool) -> int:
-    """Estimated peak memory of one window: maps per pixel, and what is known of each point and its M candidates.
+def window_bytes(parameters: Parameters, side: int, *, n_types: int, crowd: Crowd, training: bool) -> int:
+    """Estimated peak memory of one window.
 
-    The U-Net holds about three times its first level and its output; training keeps what the backward pass needs, about three times as
-    much. Without claims the evidence holds K + 1 maps at one scale each plus a copy, and a point has features and hidden units for each
-    candidate. The bytes per point and what does not depend on the side (a batch of crops) are measured, `benchmarks/scale/plan.py`.
+    First come what is known of the points (molecules and pixels) and their M candidates, the rows by type of the molecules whose evidence is
+    added, and with claims the crops of the cells. To these is added what takes most of: to find the candidates of all molecules that the
+    claims see, to ask the claims about the points, and the U-Net, of which training keeps what the backward pass needs. Without claims the
+    evidence holds K + 1 maps at one scale each plus a copy, and a point has features and hidden units for each candidate.
+
+    The bytes per point, crop and molecule are fitted to measurements, which `benchmarks/scale/plan.py` repeats on other settings.
     """
+    n_candidates, training_factor = parameters.n_candidates, 2.5 if parameters.use_claims else 3.0
     pixels = (side + 2 * parameters.halo_px) ** 2
-    network = (
-        parameters.n_embedding + 8 + 3 * sum(c / 4**level for level, c in enumerate(parameters.channels)) + n_types + parameters.n_features
-    )
-    if not training:
-        points = side * side * (1 + density)
-        maps, per_candidate = (0.0, 120) if parameters.use_claims else (5 * (n_types + 1) + network, 180)
+    molecules = side**2 * crowd.density
+    pairs = n_candidates * ((parameters.points_per_patch if training else side**2) + molecules)
+    channels = 3 * sum(c / 4**level for level, c in enumerate(parameters.channels))
+    network = 4 * pixels * (parameters.n_embedding + 8 + channels + n_types + parameters.n_features)
+    added = 12 * n_candidates * n_types * min(molecules, _ADDED)
+    if parameters.use_claims:
+        cells = (side + 2 * _CELL_MARGIN_RADII * crowd.radius_px) ** 2 * crowd.nuclei_density
+        seen = n_candidates * (side + 2 * _SEEN_MARGIN_RADII * crowd.radius_px) ** 2 * crowd.density
+        crops = _CROP_AREA * ((250 if training else 600) * min(cells, _CROPS) + 8 * cells)
+        steps = [180 * seen + 16 * cells * crowd.n_genes, 24 * seen + 105 * pairs, training_factor * network if training else 0.0]
     else:
-        points = parameters.points_per_patch + side * side * density
-        maps, per_candidate = (3 * network, 120) if parameters.use_claims else (5 * (n_types + 1) + 3 * network, 400)
-    return int(_FIXED_BYTES + pixels * 4 * maps + points * parameters.n_candidates * per_candidate)
+        crops = 0.0
+        maps = 20 * pixels * (n_types + 1)
+        scores = training_factor * network + 400 * pairs if training else network + 110 * pairs + 400 * n_candidates * _SCORED
+        steps = [150 * pairs, maps + scores]
+    return int(_FIXED_BYTES + 24 * pairs + added + crops + max(steps))
 
 
 def free_memory(device: torch.device) -> int:
@@ -186,7 +219,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return not isinstance(error, MemoryLimitError)
     text = str(error)
-    return isinstance(error, RuntimeError) and ("out of memory" in text or "can't allocate memory" in text)
+    return isinstance(error, RuntimeError) and any(sign in text for sign in _SIGNS)
 
 
 def smaller(side: int, error: BaseException, what: str, device: torch.device) -> int:

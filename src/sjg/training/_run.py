@@ -207,10 +207,9 @@ def make_trainer(tissue: Tissue, types: CellTypes, parameters: Parameters, fabri
 
 def _common_plan(parameters: Parameters, tissue: Tissue, n_types: int, fabric: Fabric) -> Plan:
     """The plan of the process with the least memory."""
-    density = len(tissue.molecules) / max(tissue.labels.size, 1)
     free = min(every_value(fabric, free_memory(fabric.device)))
     workers = min(every_value(fabric, default_workers(fabric.device)))
-    return make_plan(parameters, n_types=n_types, density=density, device=fabric.device, free_bytes=free, n_workers=workers)
+    return make_plan(parameters, n_types=n_types, crowd=tissue.crowd(), device=fabric.device, free_bytes=free, n_workers=workers)
 
 
 def _take_up(trainer: Trainer, checkpoints: Checkpoints, *, resume: bool) -> list[dict[str, Any]]:
@@ -239,7 +238,7 @@ def _train(trainer: Trainer, history: list[dict[str, Any]], checkpoints: Checkpo
                 "fraction_assigned": record["assigned"],
             }
         )
-        round_ends = trainer.step % trainer.parameters.steps_per_round == 0
+        round_ends = trainer.round_is_over
         if round_ends:
             history.append(trainer.end_round())
         checkpoints.after(trainer.step, lambda: snapshot(trainer, history), _TRAINING, last=round_ends)

@@ -20,6 +20,7 @@ def snapshot(trainer: Trainer, history: list[dict[str, Any]]) -> dict[str, Any]:
     pixel, label = trainer.dynamic.visited()
     return {
         "step": trainer.step,
+        "n_rounds_done": trainer.n_rounds_done,
         "stopped": trainer.stopped,
         "patch_px": trainer.patch_px,
         "last_loss": trainer.last_loss,
@@ -49,7 +50,8 @@ def restore(trainer: Trainer, content: dict[str, Any]) -> list[dict[str, Any]]:
     trainer.dynamic.restore(pixel.cpu().numpy(), label.cpu().numpy())
     trainer.gate.restore(content["gate"])
     trainer.records = [(float(a), float(b)) for a, b in content["records"].tolist()]
-    trainer.step, trainer.stopped = int(content["step"]), bool(content["stopped"])
+    trainer.step, trainer.n_rounds_done = int(content["step"]), int(content["n_rounds_done"])
+    trainer.stopped = bool(content["stopped"])
     trainer.patch_px, trainer.last_loss = int(content["patch_px"]), float(content["last_loss"])
     history: list[dict[str, Any]] = json.loads(content["history"])
     return history

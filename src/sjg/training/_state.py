@@ -22,6 +22,8 @@ _PROFILE_FLOOR = 1e-3
 _DENSITY_SHRINKAGE_PX = 30.0
 #: counts that the composition of all molecules is worth when that of noise is re-estimated
 _AMBIENT_STRENGTH = 300.0
+#: molecules whose evidence is added together
+_MOLECULES_AT_ONCE = 16384
 
 
 @dataclass
@@ -111,6 +113,12 @@ class Evidence:
 
     def add_molecules(self, state: CellState, cell: Tensor, gene: Tensor, weight: Tensor, noise: Tensor) -> None:
         """Add molecules: (P, M) candidate cells, (P,) genes, (P, M) weights of the candidates, (P,) weight of noise."""
+        self.noise.index_add_(0, gene, noise)
+        # each candidate of a molecule has a row of K numbers: a part of the molecules at a time
+        for rows in zip(*(part.split(_MOLECULES_AT_ONCE) for part in (cell, gene, weight)), strict=True):
+            self._add_to_cells(state, *rows)
+
+    def _add_to_cells(self, state: CellState, cell: Tensor, gene: Tensor, weight: Tensor) -> None:
         n_candidates = cell.shape[1]
         flat_cell, flat_weight = cell.reshape(-1), weight.reshape(-1)
         flat_gene = gene.repeat_interleave(n_candidates)
@@ -122,7 +130,6 @@ class Evidence:
         n_genes = state.profiles.shape[1]
         position = index[flat_cell] * n_genes + flat_gene[:, None]
         self.profile.view(-1).index_add_(0, position.reshape(-1), (flat_weight[:, None] * posterior[flat_cell]).reshape(-1))
-        self.noise.index_add_(0, gene, noise)
 
     def add(self, part: Evidence, cells: NDArray[np.int64]) -> None:
         """Add what was gathered for some of the cells, numbered from 0 in `part`."""

@@ -23,6 +23,7 @@ from sjg.training._own_profiles import OwnProfiles, fit_own_profiles
 from sjg.training._parameters import Parameters
 from sjg.training._patches import Patches, PatchesAhead, Stream
 from sjg.training._plan import is_out_of_memory, smaller
+from sjg.training._settling import WINDOW, has_settled, mean_of_numbers
 from sjg.training._state import CellState, Evidence, revise
 from sjg.training._tissue import Points, Tissue
 from sjg.training._windows import Window
@@ -47,7 +48,7 @@ class _Outcome:
 class Trainer:
     """Alternates steps of gradient descent with re-estimation of the cells.
 
-    The state of a run is `model`, `optimizer`, `average`, `state`, `evidence`, `dynamic`, `gate`, `records`, `last_loss`, `patch_px`, `step` and `stopped`; nothing else changes.
+    The state of a run is `model`, `optimizer`, `average`, `state`, `evidence`, `dynamic`, `gate`, `records`, `last_loss`, `patch_px`, `step`, `n_rounds_done` and `stopped`; nothing else changes.
     What is random in a step comes from the seed, the number of the step and that of the patch alone, so that neither an interruption nor
     the number of processes changes it. With several processes each takes its share of the patches of a step; weights, cells and
     labels are the same in all of them after each step, `evidence` is added up at the end of a round.
@@ -94,28 +95,48 @@ class Trainer:
         #: side of a patch, which shrinks where memory runs out
         self.patch_px = parameters.patch_size_px
         self.step = 0
+        self.n_rounds_done = 0
         #: whether training has converged before its last step
         self.stopped = False
         self.patches = Patches(tissue, parameters)
         share = share_of(fabric, parameters.patches_per_step)
-        self._ahead = PatchesAhead(self.patches, random_state, steps_per_round=parameters.steps_per_round, share=share)
+        self._ahead = PatchesAhead(self.patches, random_state, share=share)
 
     @property
     def n_steps(self) -> int:
-        """Steps of the whole run."""
-        return self.parameters.n_rounds * self.parameters.steps_per_round
+        """Steps of the whole run if no further round ends early."""
+        return self._round_end + (self.parameters.n_rounds - self.n_rounds_done - 1) * self.parameters.steps_per_round
+
+    @property
+    def _round_end(self) -> int:
+        """The step with which this round ends at the latest."""
+        return self.step - len(self.records) + self.parameters.steps_per_round
 
     @property
     def finished(self) -> bool:
         """Whether no step is left."""
-        return self.stopped or self.step >= self.n_steps
+        return self.stopped or self.n_rounds_done >= self.parameters.n_rounds
+
+    @property
+    def round_is_over(self) -> bool:
+        """Whether it is time for :meth:`end_round`: all steps of the round are done, or its loss has settled (asked after whole windows)."""
+        # Only with claims: the held-out likelihood goes on falling by little that counts.
+        asked = self.parameters.use_claims and len(self.records) % WINDOW == 0
+        return self.step >= self._round_end or (asked and self._loss_has_settled())
+
+    def _loss_has_settled(self) -> bool:
+        losses = [loss for loss, _ in self.records]
+        if self.parameters.use_claims:
+            # The labels change between rounds, and with them the loss; it is compared inside the round.
+            return has_settled(losses, self.parameters.settled_loss, window=WINDOW)
+        return has_settled([self.last_loss, mean_of_numbers(losses)], self.parameters.settled_loss, window=1)
 
     def train_step(self) -> dict[str, float]:
         """Some patches; returns the loss (per held-out molecule, or of the labels) and the fraction of the molecules given to cells."""
         self._set_learning_rate()
-        if self.step % self.parameters.steps_per_round == 0:
-            epoch, rng = self.step // self.parameters.steps_per_round, generator(self.random_state, 7, self.step)
-            self.gate.refresh(self.model.module, self.tissue, self.state, epoch=epoch, rng=rng)
+        if not self.records:
+            rng = generator(self.random_state, 7, self.step)
+            self.gate.refresh(self.model.module, self.tissue, self.state, epoch=self.n_rounds_done, rng=rng)
         self.optimizer.zero_grad()
         n_patches = self.parameters.patches_per_step
         # Gradients of several processes are added by reduce_gradients, after the last patch.
@@ -133,7 +154,7 @@ class Trainer:
         if self.step % _RELEASE_STEPS == 0:
             self.dynamic.release()
             self.tissue.release()
-        self.records.append((_mean([o.loss for o in outcomes]), _mean([o.assigned for o in outcomes])))
+        self.records.append((mean_of_numbers([o.loss for o in outcomes]), mean_of_numbers([o.assigned for o in outcomes])))
         return {"loss": self.records[-1][0], "assigned": self.records[-1][1]}
 
     @property
@@ -165,7 +186,7 @@ class Trainer:
     def _patch_with_claims(self, stream: Stream, *, weight: float) -> _Outcome:
         """Claims say whose molecules and pixels are; the network learns the types of nuclei and of pixels that are clear."""
         tissue, state = self.tissue, self.state
-        patch = self._ahead.take(stream, self.patch_px, self.judge, n_workers=self.n_workers)
+        patch = self._ahead.take(stream, self.patch_px, self.judge, until_step=self._round_end, n_workers=self.n_workers)
         rng, window, inside, pixels = patch.rng, patch.window, patch.inside, patch.pixels
         molecules, points, source, place = patch.molecules, patch.points, patch.source, patch.place
         flat = pixels[:, 0] * tissue.shape[1] + pixels[:, 1]
@@ -245,20 +266,22 @@ class Trainer:
         """Re-estimate the cells from the evidence of the round and start the next one; returns its summary."""
         # what was made ahead ends with the round, because the state of the cells does
         self.close()
-        before = self.state.posterior.argmax(1)
-        self.state = revise(self.state, self.total_evidence(), self.parameters)
-        changed = float((self.state.posterior.argmax(1) != before).float().mean())
-        loss = _mean([loss for loss, _ in self.records])
-        # NaN, the loss before the first round, is no small gain
-        self.stopped = changed < self.parameters.settled_cells and self.last_loss - loss < self.parameters.settled_loss
+        before, evidence = self.state.posterior.argmax(1), self.total_evidence()
+        self.state = revise(self.state, evidence, self.parameters)
+        # cells that no patch has met could not change: on large tissue most
+        changes = (self.state.posterior.argmax(1) != before)[evidence.exposure > 0].float()
+        changed = float(changes.mean()) if len(changes) else 0.0
+        loss = mean_of_numbers([loss for loss, _ in self.records])
+        self.stopped = changed < self.parameters.settled_cells and self._loss_has_settled()
+        self.n_rounds_done += 1
         self.last_loss = loss
         self.evidence = Evidence.empty(self.state)
         summary = {
-            "epoch": self.step // self.parameters.steps_per_round,
+            "epoch": self.n_rounds_done,
             "step": self.step,
             "loss": loss,
             "changed_types": changed,
-            "fraction_assigned": _mean([assigned for _, assigned in self.records]),
+            "fraction_assigned": mean_of_numbers([assigned for _, assigned in self.records]),
             "known_pixels": self.dynamic.known_fraction,
         }
         if not self.parameters.use_claims:
@@ -293,9 +316,8 @@ class Trainer:
         is_cell = (label_t > 0)[:, None]
         log_likelihood = torch.where(is_cell, posterior * classes[:, 1:], 0.0).sum(1) + torch.where(is_cell[:, 0], 0.0, classes[:, 0])
         weight_t = torch.as_tensor(weight, dtype=torch.float32, device=classes.device)
-        known = [(nucleus > 0), (nucleus == 0) & (label != UNKNOWN)]
         loss = classes.new_zeros(())
-        for group in known:
+        for group in (nucleus > 0, (nucleus == 0) & (label != UNKNOWN)):
             mask = torch.as_tensor(group, device=classes.device)
             loss = loss - (log_likelihood * weight_t * mask).sum() / max(int(group.sum()), 1)
         return loss
@@ -305,8 +327,7 @@ class Trainer:
         self.evidence.area.index_add_(0, candidate.reshape(-1), share.reshape(-1))
 
     def _gather_exposure(self, window: Window, fraction: float) -> None:
-        centre = self.tissue.nuclei.centre_px
-        inside = np.flatnonzero(window.holds(centre))
+        inside = np.flatnonzero(window.holds(self.tissue.nuclei.centre_px))
         self.evidence.exposure[torch.as_tensor(inside, device=self.evidence.exposure.device)] += fraction
 
     def _confident(self, pixels: NDArray[np.int64], points: Points, log_weight: Tensor) -> NDArray[np.int32]:
@@ -321,13 +342,9 @@ class Trainer:
         return label
 
     def _set_learning_rate(self) -> None:
-        progress = self.step / max(self.n_steps, 1)
+        # rounds that ended early count as whole ones, so that the rate falls to its end where training ends
+        steps = self.parameters.steps_per_round
+        progress = (self.n_rounds_done * steps + len(self.records)) / (self.parameters.n_rounds * steps)
         factor = 0.5 * (1 + math.cos(math.pi * progress)) + 0.02
         for group in self.optimizer.param_groups:
             group["lr"] = factor * group["peak_lr"]
-
-
-def _mean(values: list[float]) -> float:
-    """Mean of the values that are numbers; NaN where none is."""
-    known = [v for v in values if not math.isnan(v)]
-    return sum(known) / len(known) if known else float("nan")

@@ -102,6 +102,15 @@ class MoleculeIndex:
         #: the molecules in the order of their tiles
         self.molecules = Molecules(sorted_yx, sorted_gene, molecules.gene_names)
 
+    @property
+    def tile_px(self) -> int:
+        """Side of the tiles."""
+        return _TILE_PX
+
+    def densities(self) -> NDArray[np.float64]:
+        """(tiles down, tiles across) molecules per pixel."""
+        return np.diff(self._starts)[: self._n_y * self._n_x].reshape(self._n_y, self._n_x) / _TILE_PX**2
+
     def inside(self, window: Window) -> NDArray[np.int64]:
         """Indices into :attr:`molecules` of those in `window`, in tile order."""
         ty0, ty1 = max(window.y0 // _TILE_PX, 0), min((window.y0 + window.height - 1) // _TILE_PX, self._n_y - 1)
