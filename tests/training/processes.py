@@ -14,8 +14,6 @@ from conftest import plant
 
 from sjg.training import Parameters, _trainer, make_fabric, segment_tissue
 
-# rounds end early, after two windows
-_trainer.WINDOW = 5
 PARAMETERS = Parameters(
     n_rounds=3,
     steps_per_round=20,
@@ -47,4 +45,6 @@ def run(folder: Path) -> None:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
+    # rounds end early, after two windows; not on import, because the doctests import this module
+    _trainer.WINDOW = 5
     run(Path(sys.argv[1]))
