@@ -30,12 +30,13 @@ def class_means(reference: AnnData | DataFrame) -> tuple[NDArray[np.float64], tu
     """
     from anndata import AnnData
     from pandas import DataFrame
+    from pandas.api.types import is_numeric_dtype
 
     if isinstance(reference, AnnData):
         values = reference.X.toarray() if issparse(reference.X) else np.asarray(reference.X)
         types, genes = list(map(str, reference.obs_names)), list(map(str, reference.var_names))
     elif isinstance(reference, DataFrame):
-        if not all(np.issubdtype(dtype, np.number) for dtype in reference.dtypes):
+        if not all(is_numeric_dtype(dtype) for dtype in reference.dtypes):
             raise InputError("reference must hold numbers only: make the gene names its index (`reference.set_index(...)`).")
         values = reference.to_numpy().T
         types, genes = list(map(str, reference.columns)), list(map(str, reference.index))
