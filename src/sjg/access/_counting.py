@@ -119,7 +119,11 @@ def labels_table(counted: LabelledMolecules, *, region: str) -> AnnData:
 
 
 def named_area(area_px2: NDArray[np.int64], grid: Grid) -> tuple[str, NDArray[np.float64]]:
-    """Areas with the name of their unit: ``area_um2``, or ``area_px2`` where no pixel size is known."""
+    """Areas with the name of their unit: ``area_um2``, or ``area_px2`` where no pixel size is known.
+
+    Pixels of `area_px2` are those of the grid; those of the result are units of the coordinate system, so that labels with pixels of
+    another size, and polygons, compare.
+    """
     if grid.pixel_size_um is None:
-        return "area_px2", area_px2.astype(np.float64)
+        return "area_px2", area_px2 * float(abs(np.linalg.det(grid.matrix[:2, :2])))
     return "area_um2", area_px2.astype(np.float64) * grid.pixel_size_um**2

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from sjg.access import areas_and_centroids, count_matrix
+from sjg.access import areas_and_centroids, count_matrix, named_area
 from sjg.core import Segmentation, parts
 from sjg.metrics import cell_calling_score
 from sjg.tl._inputs import RunInputs
@@ -13,7 +13,7 @@ _DISTANCES_PX = (3, 5, 7)
 
 
 def run_quality(inputs: RunInputs, result: Segmentation) -> dict[str, float]:
-    """Numbers to read beside any segmentation; areas are in working pixels where no pixel size is known.
+    """Numbers to read beside any segmentation; areas are in units of the coordinate system where no pixel size is known.
 
     Parameters
     ----------
@@ -22,12 +22,12 @@ def run_quality(inputs: RunInputs, result: Segmentation) -> dict[str, float]:
     result
         What came out.
     """
-    unit = "um2" if inputs.grid.pixel_size_um else "px2"
     area = areas_and_centroids(result.labels)[0]
+    name, values = named_area(area, inputs.grid)
     n = int(np.count_nonzero(area))
     masks = {
         "n_cells": float(n),
-        f"median_area_{unit}": float(np.median(area)) * (inputs.grid.pixel_size_um or 1.0) ** 2 if n else float("nan"),
+        f"median_{name}": float(np.median(values)) if n else float("nan"),
         "covered_fraction": int(area.sum()) / max(result.labels.size, 1),
     }
     # of channels no molecule is assigned, and those drawn from them say nothing that the image does not
