@@ -125,5 +125,5 @@ def named_area(area_px2: NDArray[np.int64], grid: Grid) -> tuple[str, NDArray[np
     another size, and polygons, compare.
     """
     if grid.pixel_size_um is None:
-        return "area_px2", area_px2 * float(abs(np.linalg.det(grid.matrix[:2, :2])))
+        return "area_px2", area_px2.astype(np.float64) * abs(float(np.linalg.det(grid.matrix[:2, :2])))
     return "area_um2", area_px2.astype(np.float64) * grid.pixel_size_um**2
