@@ -215,6 +215,8 @@ def test_survives_write_and_read(sdata, tmp_path):
         ({"reference": pd.DataFrame({"a": [1.0, 1.0]}, index=["x", "x"])}, "more than once"),
         ({"reference": pd.DataFrame({"a": [0.0, 0.0]}, index=["x", "y"])}, "no counts"),
         ({"reference": pd.DataFrame({"gene": ["x"], "a": [1.0]})}, "index"),
+        ({"reference": pd.DataFrame({"a": [True, False]}, index=["x", "y"])}, "numbers only"),
+        ({"reference": pd.DataFrame({"a": [1.0, None]}, index=["x", "y"], dtype="Float64")}, "fill or drop"),
     ],
 )
 def test_bad_settings_are_named(settings, message):

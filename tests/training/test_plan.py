@@ -12,7 +12,8 @@ import torch
 from sjg.core import InputError, MemoryLimitError
 from sjg.networks import load_claim_net
 from sjg.training import Parameters, _tiles, make_fabric, segment_tissue
-from sjg.training._plan import MIN_SIDE_PX, Crowd, choose_precision, free_memory, is_out_of_memory, make_plan, window_bytes
+from sjg.training._crops import SIDE
+from sjg.training._plan import CROP_AREA, MIN_SIDE_PX, Crowd, choose_precision, free_memory, is_out_of_memory, make_plan, window_bytes
 from sjg.training._tissue import Tissue
 from sjg.training._trainer import Trainer
 
@@ -33,6 +34,11 @@ QUICK = Parameters(
 
 def _plan(free_bytes, parameters=QUICK):
     return make_plan(parameters, n_types=8, crowd=CROWD, device=CPU, free_bytes=free_bytes)
+
+
+def test_the_planner_knows_the_size_of_a_crop():
+    # the planner is below the crops and cannot read their side
+    assert CROP_AREA == SIDE**2
 
 
 def test_with_room_the_settings_hold():

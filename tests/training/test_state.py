@@ -87,7 +87,7 @@ def test_no_assigned_molecule_gives_no_own_profiles(planted, state):
 
 def test_evidence_does_not_depend_on_how_many_molecules_are_added_together(planted, state, monkeypatch):
     together = _true_evidence(state, planted)
-    monkeypatch.setattr("sjg.training._state._MOLECULES_AT_ONCE", 7)
+    monkeypatch.setattr("sjg.training._state.POINTS_AT_ONCE", 7)
     for name, value in vars(_true_evidence(state, planted)).items():
         torch.testing.assert_close(value, getattr(together, name), rtol=1e-5, atol=1e-4)
 

@@ -30,15 +30,14 @@ def class_means(reference: AnnData | DataFrame) -> tuple[NDArray[np.float64], tu
     """
     from anndata import AnnData
     from pandas import DataFrame
-    from pandas.api.types import is_numeric_dtype
 
     if isinstance(reference, AnnData):
         values = reference.X.toarray() if issparse(reference.X) else np.asarray(reference.X)
         types, genes = list(map(str, reference.obs_names)), list(map(str, reference.var_names))
     elif isinstance(reference, DataFrame):
-        if not all(is_numeric_dtype(dtype) for dtype in reference.dtypes):
+        if reference.select_dtypes("number").shape != reference.shape:
             raise InputError("reference must hold numbers only: make the gene names its index (`reference.set_index(...)`).")
-        values = reference.to_numpy().T
+        values = reference.to_numpy(np.float64, na_value=np.nan).T
         types, genes = list(map(str, reference.columns)), list(map(str, reference.index))
     else:
         raise InputError(f"reference must be a DataFrame (genes x types) or an AnnData (types x genes), got {type(reference).__name__}.")

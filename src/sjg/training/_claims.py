@@ -15,14 +15,13 @@ from sjg.training._likelihood import gene_probability
 from sjg.training._log_ratio import log_ratio
 from sjg.training._nuclei import Nuclei, nearest_candidates
 from sjg.training._own_profiles import OwnProfiles
+from sjg.training._plan import CROPS_AT_ONCE
 from sjg.training._scene import Scene
 from sjg.training._state import CellState
 from sjg.training._tissue import TissueView
 
 #: log odds of what lies out of reach
 _FAR_LOGIT = -20.0
-#: crops that pass through the network together
-_BATCH = 64
 _MAX_LOG_DENSITY = 3.0
 #: quarter turns, then mirrored or not; few of them are spread over the circle
 _VIEWS = ((0, False), (2, False), (1, True), (3, True), (1, False), (3, False), (0, True), (2, True))
@@ -114,7 +113,7 @@ def claims_of(
     typical = state.median_density
     log_density = torch.log(state.density / typical).clamp(-_MAX_LOG_DENSITY, _MAX_LOG_DENSITY).cpu().numpy()
     maps = []
-    for part in np.array_split(cells, -(-len(cells) // _BATCH)):
+    for part in np.array_split(cells, -(-len(cells) // CROPS_AT_ONCE)):
         crops = lattice.crops(part, molecules, log_density=log_density, typical_density=typical, scene=scene)
         maps.append(_mean_over_views(net, crops.to(state.density.device), n_orientations))
     return Claims(nuclei, slot, torch.cat(maps))

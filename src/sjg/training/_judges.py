@@ -18,14 +18,11 @@ from sjg.training._log_ratio import log_ratio
 from sjg.training._model import CompetitionModel
 from sjg.training._own_profiles import OwnProfiles
 from sjg.training._parameters import Parameters
-from sjg.training._plan import compute_dtype
+from sjg.training._plan import POINTS_AT_ONCE, compute_dtype
 from sjg.training._scene import measure_scene
 from sjg.training._state import CellState
 from sjg.training._tissue import Points, Tissue, TissueView
 from sjg.training._windows import Window
-
-#: points evaluated at once
-_CHUNK = 16384
 
 
 class Judge(Protocol):
@@ -195,7 +192,7 @@ class FoldJudge:
             if len(points) == 0:
                 continue
             batch = self.tissue.batch(window, context, seen, fraction, points, self.state)
-            log_weight = self.model.log_weights(batch, self.state.log_profiles, self.state.log_prior, chunk=_CHUNK)
+            log_weight = self.model.log_weights(batch, self.state.log_profiles, self.state.log_prior, chunk=POINTS_AT_ONCE)
             source[torch.as_tensor(mine, device=device)] = self._source(log_weight[: len(mine)], molecules[mine], inside[mine])
             place += log_weight[len(mine) :].exp() / n_folds
         return source, place

@@ -24,8 +24,12 @@ _FIXED_BYTES = 25 * 2**20
 #: claims reach so far beyond a window, in median nuclear radii: nuclei that compete for its points, and the molecules that these see
 _CELL_MARGIN_RADII = 5.5
 _SEEN_MARGIN_RADII = 10.5
-#: lattice cells of a crop, crops of a batch (`_crops`, `_claims`), points scored together and molecules added together (`_judges`, `_state`)
-_CROP_AREA, _CROPS, _SCORED, _ADDED = 1600, 64, 16384, 16384
+#: crops that the network of claims sees together
+CROPS_AT_ONCE = 64
+#: points that are scored together, and molecules whose evidence is added together
+POINTS_AT_ONCE = 16384
+#: lattice cells of a crop, the square of its side in `_crops`
+CROP_AREA = 1600
 
 
 @dataclass(frozen=True)
@@ -169,16 +173,16 @@ def window_bytes(parameters: Parameters, side: int, *, n_types: int, crowd: Crow
     pairs = n_candidates * ((parameters.points_per_patch if training else side**2) + molecules)
     channels = 3 * sum(c / 4**level for level, c in enumerate(parameters.channels))
     network = 4 * pixels * (parameters.n_embedding + 8 + channels + n_types + parameters.n_features)
-    added = 12 * n_candidates * n_types * min(molecules, _ADDED)
+    added = 12 * n_candidates * n_types * min(molecules, POINTS_AT_ONCE)
     if parameters.use_claims:
         cells = (side + 2 * _CELL_MARGIN_RADII * crowd.radius_px) ** 2 * crowd.nuclei_density
         seen = n_candidates * (side + 2 * _SEEN_MARGIN_RADII * crowd.radius_px) ** 2 * crowd.density
-        crops = _CROP_AREA * ((250 if training else 600) * min(cells, _CROPS) + 8 * cells)
+        crops = CROP_AREA * ((250 if training else 600) * min(cells, CROPS_AT_ONCE) + 8 * cells)
         steps = [180 * seen + 16 * cells * crowd.n_genes, 24 * seen + 105 * pairs, training_factor * network if training else 0.0]
     else:
         crops = 0.0
         maps = 20 * pixels * (n_types + 1)
-        scores = training_factor * network + 400 * pairs if training else network + 110 * pairs + 400 * n_candidates * _SCORED
+        scores = training_factor * network + 400 * pairs if training else network + 110 * pairs + 400 * n_candidates * POINTS_AT_ONCE
         steps = [150 * pairs, maps + scores]
     return int(_FIXED_BYTES + 24 * pairs + added + crops + max(steps))
 

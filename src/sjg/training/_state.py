@@ -15,6 +15,7 @@ from torch import Tensor
 from sjg.core import CellTypes, Molecules, parts, release
 from sjg.training._nuclei import Nuclei
 from sjg.training._parameters import Parameters
+from sjg.training._plan import POINTS_AT_ONCE
 
 N_LEADING_TYPES = 4
 _PROFILE_FLOOR = 1e-3
@@ -22,8 +23,6 @@ _PROFILE_FLOOR = 1e-3
 _DENSITY_SHRINKAGE_PX = 30.0
 #: counts that the composition of all molecules is worth when that of noise is re-estimated
 _AMBIENT_STRENGTH = 300.0
-#: molecules whose evidence is added together
-_MOLECULES_AT_ONCE = 16384
 
 
 @dataclass
@@ -115,7 +114,7 @@ class Evidence:
         """Add molecules: (P, M) candidate cells, (P,) genes, (P, M) weights of the candidates, (P,) weight of noise."""
         self.noise.index_add_(0, gene, noise)
         # each candidate of a molecule has a row of K numbers: a part of the molecules at a time
-        for rows in zip(*(part.split(_MOLECULES_AT_ONCE) for part in (cell, gene, weight)), strict=True):
+        for rows in zip(*(part.split(POINTS_AT_ONCE) for part in (cell, gene, weight)), strict=True):
             self._add_to_cells(state, *rows)
 
     def _add_to_cells(self, state: CellState, cell: Tensor, gene: Tensor, weight: Tensor) -> None:

@@ -52,17 +52,13 @@ def in_order(work: Callable[[_Job], _Result], jobs: Iterable[_Job], n_workers: i
     >>> list(in_order(abs, [-1, 2, -3], 2))
     [1, 2, 3]
     """
-    n_threads = torch.get_num_threads()
     if n_workers == 1:
-        try:
-            for job in jobs:
-                torch.set_num_threads(1)
+        for job in jobs:
+            with one_thread():
                 result = work(job)
-                torch.set_num_threads(n_threads)
-                yield result
-        finally:
-            torch.set_num_threads(n_threads)
+            yield result
         return
+    n_threads = torch.get_num_threads()
     pool = ThreadPoolExecutor(n_workers, thread_name_prefix="sjg", initializer=torch.set_num_threads, initargs=(1,))
     waiting: deque[Future[_Result]] = deque()
     try:
