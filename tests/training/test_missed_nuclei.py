@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -10,10 +11,12 @@ from scipy import ndimage
 
 import sjg
 from sjg.core import CellTypes, Molecules
-from sjg.training import _missed_nuclei as module
-from sjg.training import add_missed_nuclei, paint_nuclei
+from sjg.training import _missed_places, make_fabric, paint_nuclei
+from sjg.training import add_missed_nuclei as add_missed_nuclei_with
 
 SIDE, RADIUS, N_GENES = 24, 5, 6
+
+add_missed_nuclei = partial(add_missed_nuclei_with, fabric=make_fabric("cpu"))
 
 
 def chequerboard(missing=(), *, empty=(), n=7, per_cell=60, seed=0):
@@ -73,10 +76,23 @@ def test_nothing_is_found_where_all_nuclei_show_or_where_there_are_no_transcript
     np.testing.assert_array_equal(found.types.initial, types.initial)
 
 
+def test_a_patch_of_noise_is_less_of_a_cell_than_a_cell():
+    molecules, labels, types, _ = chequerboard([(1, 4)], empty=[(3, 3)])
+    rng = np.random.default_rng(1)
+    noise = Molecules(
+        np.concatenate([molecules.yx_px, rng.uniform(3 * SIDE, 4 * SIDE, (60, 2))]).astype(np.float32),
+        np.concatenate([molecules.gene, rng.integers(0, N_GENES, 60)]).astype(np.int32),
+        molecules.gene_names,
+    )
+    found = add_missed_nuclei(noise, labels, types, min_score=-10.0)
+    np.testing.assert_array_equal(found.yx_px // SIDE, [(1, 4), (3, 3)])
+    assert found.score[0] > found.score[1] + 2
+
+
 def test_tiles_do_not_change_the_result(monkeypatch):
     molecules, labels, types, _ = chequerboard([(1, 1), (1, 2), (4, 3), (5, 5)])
     whole = add_missed_nuclei(molecules, labels, types, min_score=2.0)
-    monkeypatch.setattr(module, "_TILE_PX", 50)
+    monkeypatch.setattr(_missed_places, "_TILE_PX", 50)
     tiled = add_missed_nuclei(molecules, labels, types, min_score=2.0)
     np.testing.assert_array_equal(whole.yx_px, tiled.yx_px)
     np.testing.assert_array_equal(whole.labels, tiled.labels)
@@ -85,7 +101,7 @@ def test_tiles_do_not_change_the_result(monkeypatch):
 
 def test_a_lower_score_keeps_what_a_higher_one_found():
     molecules, labels, types, _ = chequerboard([(1, 4), (3, 3)], per_cell=20)
-    few, many = (add_missed_nuclei(molecules, labels, types, min_score=score) for score in (3.4, 1.5))
+    few, many = (add_missed_nuclei(molecules, labels, types, min_score=score) for score in (0.5, -5.0))
     assert len(few) < len(many)
     np.testing.assert_array_equal(few.yx_px, many.yx_px[: len(few)])
 
@@ -115,5 +131,5 @@ def test_most_of_what_is_found_on_simulated_tissue_is_real(settings):
     found = add_missed_nuclei(molecules, labels.reshape(sdata["nuclei"].shape).astype(np.int32), types)
     owner = np.asarray(sdata["cells"])[tuple(found.yx_px.T)]
     real = np.unique(owner[np.isin(owner, missed)])
-    assert len(real) >= 0.7 * len(found)
-    assert len(real) >= (0.2 if not settings else 0.6) * len(missed)
+    assert len(real) >= 0.85 * len(found)
+    assert len(real) >= (0.45 if not settings else 0.8) * len(missed)

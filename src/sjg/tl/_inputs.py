@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sjg import access
 from sjg._logging import logger
 from sjg.core import CellTypes, Grid, InputError, Molecules, generator, values_at
-from sjg.tl._missed import find_missed_nuclei, with_found_nuclei
+from sjg.tl._missed import with_found_nuclei
 from sjg.training import nucleus_or_ring
 
 if TYPE_CHECKING:
@@ -38,7 +38,6 @@ class Request:
     features: Literal["transcripts", "channels"] = "transcripts"
     channels: tuple[str, ...] | None = None
     channel_values: access.ChannelValues = "auto"
-    find_missed: bool = False
     #: (m, 2) centres of nuclei that an earlier run has found
     found_yx_px: NDArray[np.int64] | None = None
 
@@ -211,8 +210,6 @@ def read_inputs(sdata: SpatialData, request: Request) -> RunInputs:
     """
     arrays = read_arrays(sdata, request)
     types = _initial_types(sdata, request, arrays)
-    if request.find_missed:
-        arrays, types = find_missed_nuclei(arrays, types)
     logger.info(
         "%s x %s pixels%s, %s nuclei, %s, %s types",
         *arrays.grid.shape,

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from sjg._logging import logger
 
 #: share of the whole run that each phase takes, roughly
-_PHASES = {"reading": 0.05, "training": 0.65, "types": 0.08, "cells": 0.14, "genes": 0.05, "writing": 0.03}
+_PHASES = {"reading": 0.03, "nuclei": 0.02, "training": 0.65, "types": 0.08, "cells": 0.14, "genes": 0.05, "writing": 0.03}
 #: seconds between two drawings in a notebook, where each one is a message to the browser
 _REDRAW_S = 0.5
 _WIDTH = 24

@@ -12,6 +12,7 @@ from sjg._keys import DEFAULT_KEY
 from sjg._logging import logger
 from sjg.core import InputError
 from sjg.tl._inputs import Request, RunInputs, read_inputs
+from sjg.tl._missed import find_missed_nuclei
 from sjg.tl._progress import RunProgress
 from sjg.tl._run_quality import run_quality
 
@@ -116,8 +117,8 @@ def segment(
         allows only the cell whose mask holds it.
     find_missed
         Also make cells where no nucleus shows but transcripts form a cell of their own, far from all nuclei; their ``nucleus_id`` is 0. On
-        simulated tissue it finds two of five such cells in crowded tissue and four of five in sparse tissue, and 78 to 94 % of those that
-        it makes are real.
+        simulated tissue with 10 % missed nuclei it finds 6 of 10 such cells in crowded tissue (4 where cells show 12 transcripts) and 9 of
+        10 in sparse tissue, and 84 to 96 % of those that it makes are real; where none is missed, 1 to 12 cells in a thousand are made up.
     key_added
         Prefix of everything written.
     device
@@ -225,10 +226,11 @@ def segment(
         features=chosen,
         channels=None if channels is None else tuple(map(str, [channels] if isinstance(channels, str) else channels)),
         channel_values=channel_values,
-        find_missed=find_missed,
     )
     with RunProgress(enabled=progress) as bar:
         inputs = read_inputs(sdata, request)
+        if find_missed:
+            inputs = find_missed_nuclei(inputs, fabric, on_progress=bar)
         seconds = {"reading": time.perf_counter() - started}
         result = _run(
             inputs,

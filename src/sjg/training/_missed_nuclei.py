@@ -1,43 +1,40 @@
-"""Cells whose nucleus the stain has missed: places far from every nucleus where transcripts form a cell of their own."""
+"""Cells whose nucleus the stain has missed: places that hold their own in the competition for transcripts."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
+from lightning_fabric import Fabric
 from numpy.typing import NDArray
-from scipy import ndimage
-from scipy.spatial import cKDTree
+from scipy import sparse
 
-from sjg.core import CellTypes, Molecules
-from sjg.training._nuclei import Nuclei, measure_nuclei
-from sjg.training._windows import Window, tiles
+from sjg.core import CellTypes, Molecules, Spread
+from sjg.training._judges import ClaimJudge
+from sjg.training._missed_places import Places, propose_places
+from sjg.training._nuclei import measure_nuclei
+from sjg.training._parameters import Parameters
+from sjg.training._plan import plan_together
+from sjg.training._predict import Prediction, predict
+from sjg.training._state import initial_state
+from sjg.training._tissue import Tissue
 
-_TILE_PX = 1024
-#: radii of the blur of the density and of the room
-_BLUR_RADII, _SMOOTHING_RADII = 0.7, 0.3
-#: a place this far from a nucleus and at least this dense (1 = around nuclei) is looked at
-_MIN_DISTANCE_RADII, _MIN_DENSITY = 1.2, 0.4
-#: farther than any cell reaches; beyond it all distances are equal, so that tiles need no more margin
-_REACH_RADII = 8.0
-#: a cell in contact with others is centred about this far from their nuclei; farther out only the density says where it is
-_ROOM_RADII = 2.6
-#: weights beside the distance in radii: a logistic regression on simulated tissue (five kinds, of two simulators) gave 2.5 for the
-#: distance, 1.1 for the room and 1.0 for the evidence; much the same with one kind left out
-_ROOM_WEIGHT, _EVIDENCE_WEIGHT = 0.45, 0.4
-#: nuclei whose types the place is compared with
-_N_NEIGHBOURS = 5
+#: claims alone decide here: no network is trained, and one view of each crop will do
+_SETTINGS = Parameters(use_network=False, n_orientations=1, revise_profiles=False)
 #: share of noise in what a cell shows
 _NOISE = 0.05
 #: a found nucleus has this radius, in those of the others: it may not claim what belongs to a neighbour
 _RADIUS = 0.8
-#: in median distances from a nucleus to the next
-_SPACING = 0.8
+#: log odds that a place is a cell, by what it wins: log of its transcripts as a share of the usual (plus `_FEW`), their mean confidence, log of
+#: the evidence for its type, their mean distance from its centre in radii; fitted by benchmarks/quality/missed_fit.py
+_WEIGHTS = np.array([0.70, 7.50, 0.61, 4.05])
+_BIAS = -10.5
+_FEW = 0.05
+#: least log odds of what is added
+MIN_SCORE = 0.5
 
-
-#: at 10 % missed nuclei 78 to 94 % of the found ones are real; where none is missed, 0.1 to 2.3 cells in a hundred are made up (most in sparse tissue)
-MIN_SCORE = 3.4
+OnTile = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -53,7 +50,7 @@ class FoundNuclei:
     yx_px
         (m, 2) centres of the found ones, best first.
     score
-        (m,) their scores.
+        (m,) log odds that they are cells.
     """
 
     labels: NDArray[np.int32]
@@ -65,31 +62,21 @@ class FoundNuclei:
         return len(self.score)
 
 
-@dataclass(frozen=True)
-class _Places:
-    """Candidate places: (m, 2) pixels, (m,) distance to a nucleus in radii, room, gain by a type of its own, best type, its share."""
-
-    yx: NDArray[np.int64]
-    distance: NDArray[np.float64]
-    room: NDArray[np.float64]
-    gain: NDArray[np.float64]
-    best: NDArray[np.int64]
-    confidence: NDArray[np.float64]
-
-    @property
-    def score(self) -> NDArray[np.float64]:
-        return self.distance + _ROOM_WEIGHT * self.room + _EVIDENCE_WEIGHT * np.log1p(np.maximum(self.gain, 0))
-
-
 def add_missed_nuclei(
-    molecules: Molecules, nuclei_labels: NDArray[np.int32], types: CellTypes, *, min_score: float = MIN_SCORE
+    molecules: Molecules,
+    nuclei_labels: NDArray[np.int32],
+    types: CellTypes,
+    *,
+    fabric: Fabric,
+    min_score: float = MIN_SCORE,
+    spread: Spread | None = None,
+    on_tile: OnTile | None = None,
 ) -> FoundNuclei:
     """Add a disc where a nucleus was missed.
 
-    A place has *room* for a cell: its distance to the nearest nucleus (in median nuclear radii, up to that at which cells in contact are
-    centred) times the density of transcripts (1 = next to nuclei, at most). Peaks of the room are candidates. Their score adds
-    up the distance, the room and the logarithm of the evidence that the transcripts there come from another type than those of the five
-    nearest nuclei. The best one gets a disc and counts as a nucleus for the rest, until no score reaches `min_score`.
+    A first competition of the given cells tells which transcripts none of them claims. Where these are dense and far from nuclei, a disc is put
+    (:func:`sjg.training._missed_places.propose_places`), and the competition is held once more. A place is a cell if it then wins about as many
+    transcripts as the other cells do, with as much confidence, from about as far, and of genes that one type shows.
 
     Parameters
     ----------
@@ -99,20 +86,31 @@ def add_missed_nuclei(
         (H, W) int32, ids 1..n.
     types
         Start types of the n nuclei; without profiles, those of the transcripts in the nuclei are taken.
+    fabric
+        Device and processes, launched.
     min_score
-        Least score; lower finds more cells and invents more.
+        Least log odds; lower finds more cells and invents more.
+    spread
+        Has tiles judged by the workers of a cluster; None = by threads.
+    on_tile
+        Called with the tiles done and those to do, first of one competition, then of the other.
     """
     nuclei = measure_nuclei(nuclei_labels)
     log_profiles, log_ambient = _log_profiles(molecules, nuclei_labels, types)
-    places = _weigh(_candidates(molecules, nuclei_labels, nuclei), molecules, nuclei, types, log_profiles, log_ambient)
-    chosen, score = _choose(places, nuclei.median_radius_px, _spacing(nuclei), min_score)
-    labels = paint_nuclei(nuclei_labels, places.yx[chosen])
-    extended = replace(
-        types,
-        initial=np.concatenate([types.initial, places.best[chosen]]).astype(np.int32),
-        confidence=np.concatenate([types.confidence, places.confidence[chosen]]).astype(np.float32),
+    cell, confidence = _compete(molecules, nuclei_labels, types, fabric, spread, on_tile)
+    free = np.where(cell == 0, confidence, np.float32(0))
+    places = propose_places(molecules, free, nuclei_labels, nuclei, types, log_profiles, log_ambient)
+    yx = places.yx_px
+    if not len(places):
+        return FoundNuclei(nuclei_labels, types, yx, np.zeros(0))
+    cell, confidence = _compete(
+        molecules, paint_nuclei(nuclei_labels, yx), _extended(types, places.code, places.share), fabric, spread, on_tile
     )
-    return FoundNuclei(labels, extended, places.yx[chosen], score[chosen])
+    features, code, share = _won(molecules, cell, confidence, places, len(nuclei), nuclei.median_radius_px, log_profiles, log_ambient)
+    score = features @ _WEIGHTS + _BIAS
+    kept = np.argsort(-score, kind="stable")
+    kept = kept[score[kept] >= min_score]
+    return FoundNuclei(paint_nuclei(nuclei_labels, yx[kept]), _extended(types, code[kept], share[kept]), yx[kept], score[kept])
 
 
 def paint_nuclei(nuclei_labels: NDArray[np.int32], yx_px: NDArray[np.int64]) -> NDArray[np.int32]:
@@ -128,6 +126,75 @@ def paint_nuclei(nuclei_labels: NDArray[np.int32], yx_px: NDArray[np.int64]) -> 
         part = labels[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
         part[(np.hypot(rows[:, None] - y, columns[None] - x) <= radius) & (part == 0)] = new_id
     return labels
+
+
+def _compete(
+    molecules: Molecules,
+    labels: NDArray[np.int32],
+    types: CellTypes,
+    fabric: Fabric,
+    spread: Spread | None,
+    on_tile: OnTile | None,
+) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """(N,) cell of each molecule by the claims of the cells as they start, and its posterior."""
+    tissue = Tissue(molecules, labels, _SETTINGS)
+    plan = plan_together(_SETTINGS, n_types=len(types.names), crowd=tissue.crowd(), fabric=fabric)
+    settings = _SETTINGS.replace(precision=plan.precision)
+    state = initial_state(tissue.molecules, tissue.nucleus_of, tissue.nuclei, types, settings, device=fabric.device)
+    prediction = predict(
+        ClaimJudge(tissue, state, settings),
+        tissue,
+        settings,
+        into=Prediction.empty(tissue, state, pixels=False),
+        tile_px=plan.tile_px,
+        seed=0,
+        fabric=fabric,
+        n_workers=plan.n_workers,
+        spread=spread if fabric.device.type == "cpu" else None,
+        on_tile=on_tile,
+    )
+    return tissue.as_given(prediction.cell), tissue.as_given(prediction.cell_confidence)
+
+
+def _won(
+    molecules: Molecules,
+    cell: NDArray[np.int32],
+    confidence: NDArray[np.float32],
+    places: Places,
+    n_given: int,
+    radius: float,
+    log_profiles: NDArray[np.float64],
+    log_ambient: NDArray[np.float64],
+) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.float64]]:
+    """(m, 4) what the places have won, see `_WEIGHTS`, (m,) their types by it, and (m,) the shares of these."""
+    yx = places.yx_px
+    weight = np.bincount(cell, confidence, minlength=n_given + len(yx) + 1)
+    won = np.flatnonzero(cell > n_given)
+    place, gene = cell[won] - n_given - 1, molecules.gene[won]
+    n = np.bincount(place, minlength=len(yx))
+    counts = sparse.coo_array((np.ones(len(won)), (place, gene)), shape=(len(yx), len(log_ambient))).tocsr()
+    likelihood = counts @ log_profiles.T
+    best = likelihood.max(1)
+    distance = np.hypot(*(molecules.yx_px[won] - yx[place]).T)
+    usual = max(float(np.median(weight[1 : n_given + 1])), 1e-6)
+    features = np.stack(
+        [
+            np.log(weight[n_given + 1 :] / usual + _FEW),
+            weight[n_given + 1 :] / np.maximum(n, 1),
+            np.log1p(np.maximum(best - counts @ log_ambient, 0)),
+            np.bincount(place, distance, minlength=len(yx)) / np.maximum(n, 1) / radius,
+        ],
+        axis=1,
+    )
+    return features, likelihood.argmax(1), 1 / np.exp(likelihood - best[:, None]).sum(1)
+
+
+def _extended(types: CellTypes, code: NDArray[np.int64], share: NDArray[np.float64]) -> CellTypes:
+    return replace(
+        types,
+        initial=np.concatenate([types.initial, code]).astype(np.int32),
+        confidence=np.concatenate([types.confidence, share]).astype(np.float32),
+    )
 
 
 def _log_profiles(
@@ -148,121 +215,3 @@ def _log_profiles(
         profiles = np.asarray(types.profiles, float) + 1e-12
     profiles = profiles / profiles.sum(axis=1, keepdims=True)
     return np.log((1 - _NOISE) * profiles + _NOISE * ambient), np.log(ambient)
-
-
-def _candidates(
-    molecules: Molecules, nuclei_labels: NDArray[np.int32], nuclei: Nuclei
-) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
-    """Peaks of the room for a cell: (m, 2) pixels, distance to a nucleus in radii, room."""
-    radius = nuclei.median_radius_px
-    around = _density_around(molecules, nuclei_labels, radius)
-    margin = int(_REACH_RADII * radius) + 1
-    found = [_peaks(pair, counts, labels, radius, around) for pair, counts, labels in _windows(molecules, nuclei_labels, margin)]
-    yx, distance, room = (np.concatenate([part[i] for part in found]) for i in range(3))
-    return yx, distance, room
-
-
-def _density_around(molecules: Molecules, labels: NDArray[np.int32], radius: float) -> float:
-    """Transcripts per pixel within a radius of the nuclei."""
-    n_transcripts = n_pixels = 0.0
-    for (tile, wide), counts, part in _windows(molecules, labels, int(radius) + 1):
-        margin = tile.y0 - wide.y0
-        core = (slice(margin, margin + tile.height), slice(margin, margin + tile.width))
-        near = ndimage.distance_transform_edt(part <= 0)[core] <= radius if (part > 0).any() else np.zeros((tile.height, tile.width), bool)
-        near &= part[core] == 0
-        n_transcripts += float(counts[core][near].sum())
-        n_pixels += float(near.sum())
-    return max(n_transcripts, 1.0) / max(n_pixels, 1.0)
-
-
-def _windows(
-    molecules: Molecules, labels: NDArray[np.int32], margin: int
-) -> Iterator[tuple[tuple[Window, Window], NDArray[np.float32], NDArray[np.int32]]]:
-    """Tiles with a margin: the two windows, transcripts per pixel and labels; -1 beyond the tissue."""
-    pixel = np.floor(molecules.yx_px).astype(np.int64)
-    flat = np.sort(pixel[:, 0] * labels.shape[1] + pixel[:, 1])
-    for tile in tiles((int(labels.shape[0]), int(labels.shape[1])), _TILE_PX):
-        wide = tile.grown(margin)
-        rows = np.arange(max(wide.y0, 0), min(wide.y0 + wide.height, labels.shape[0]))
-        first = np.searchsorted(flat, [rows[0] * labels.shape[1], (rows[-1] + 1) * labels.shape[1]])
-        y, x = np.divmod(flat[slice(*first)], labels.shape[1])
-        inside = (x >= wide.x0) & (x < wide.x0 + wide.width)
-        counts = np.zeros((wide.height, wide.width), np.float32)
-        np.add.at(counts, (y[inside] - wide.y0, x[inside] - wide.x0), 1)
-        yield (tile, wide), counts, wide.cut(labels, fill=-1)
-
-
-def _peaks(
-    windows: tuple[Window, Window], counts: NDArray[np.float32], labels: NDArray[np.int32], radius: float, around: float
-) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
-    """Candidate places of one tile: pixels, distance in radii, room."""
-    tile, wide = windows
-    margin = tile.y0 - wide.y0
-    core = (slice(margin, margin + tile.height), slice(margin, margin + tile.width))
-    # beyond the border of the tissue lies what a nucleus would be: cells are cut there, and theirs may lie outside
-    distance = np.full(labels.shape, _REACH_RADII)
-    if (labels != 0).any():
-        distance = np.minimum(ndimage.distance_transform_edt(labels == 0) / radius, _REACH_RADII)
-    density = ndimage.gaussian_filter(counts.astype(np.float64), _BLUR_RADII * radius) / around
-    room = ndimage.gaussian_filter(np.minimum(distance, _ROOM_RADII) * np.minimum(density, 1), _SMOOTHING_RADII * radius)
-    peak = (room >= ndimage.maximum_filter(room, size=2 * int(1.2 * radius) + 1)) & (distance >= _MIN_DISTANCE_RADII)
-    y, x = np.nonzero(peak[core] & (density[core] >= _MIN_DENSITY))
-    at = (y + margin, x + margin)
-    return np.stack([y + tile.y0, x + tile.x0], 1), distance[at], room[at]
-
-
-def _weigh(
-    found: tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]],
-    molecules: Molecules,
-    nuclei: Nuclei,
-    types: CellTypes,
-    log_profiles: NDArray[np.float64],
-    log_ambient: NDArray[np.float64],
-) -> _Places:
-    """What the transcripts of each place say: the gain by a type of its own over the types of the nearest nuclei."""
-    yx, distance, room = found
-    n_neighbours = min(_N_NEIGHBOURS, len(nuclei))
-    _, neighbour = nuclei.tree.query(yx, k=range(1, n_neighbours + 1))
-    inside = cKDTree(molecules.yx_px).query_ball_point(yx + 0.5, np.minimum(distance, 3) * nuclei.median_radius_px)
-    gain, best, confidence = np.zeros(len(yx)), np.zeros(len(yx), np.int64), np.zeros(len(yx))
-    for k, members in enumerate(inside):
-        gene = molecules.gene[members]
-        likelihood = log_profiles[:, gene].sum(axis=1)
-        best[k] = likelihood.argmax()
-        weight = np.exp(likelihood - likelihood.max())
-        confidence[k] = 1 / weight.sum()
-        codes = types.initial[neighbour[k]]
-        known = codes[codes >= 0]
-        rival = likelihood[known].max() if len(known) else log_ambient[gene].sum()
-        gain[k] = likelihood[best[k]] - rival
-    return _Places(yx, distance, room, gain, best, confidence)
-
-
-def _spacing(nuclei: Nuclei) -> float:
-    """Least distance in pixels between two found nuclei: two closer ones would share a cell."""
-    if len(nuclei) < 2:
-        return 0.0
-    distance, _ = nuclei.tree.query(nuclei.centre_px, k=2)
-    return _SPACING * float(np.median(distance[:, 1]))
-
-
-def _choose(places: _Places, radius: float, spacing: float, min_score: float) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Best places first; a chosen one is a nucleus for the others."""
-    chosen: list[int] = []
-    if not len(places.yx):
-        return np.zeros(0, np.int64), np.zeros(0)
-    near = cKDTree(places.yx)
-    distance, score = places.distance.copy(), places.score
-    open_ = score >= min_score
-    while open_.any():
-        k = int(np.where(open_, score, -np.inf).argmax())
-        chosen.append(k)
-        open_[k] = False
-        for j in near.query_ball_point(places.yx[k], (_REACH_RADII + _RADIUS) * radius):
-            if open_[j]:
-                apart = float(np.hypot(*(places.yx[k] - places.yx[j])))
-                away = apart / radius - _RADIUS
-                score[j] -= max(distance[j] - away, 0)
-                distance[j] = min(distance[j], away)
-                open_[j] = score[j] >= min_score and distance[j] >= _MIN_DISTANCE_RADII and apart >= spacing
-    return np.array(chosen, np.int64), score

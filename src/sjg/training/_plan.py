@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from lightning_fabric import Fabric
 
 from sjg._logging import logger
 from sjg.core import MemoryLimitError
+from sjg.training._fabric import every_value
 from sjg.training._parameters import Parameters, Precision
+from sjg.training._workers import default_workers
 
 #: part of the free memory that a tile may take
 _SHARE = 0.5
@@ -140,6 +143,13 @@ def make_plan(
         plan.describe(device)
     )
     return plan
+
+
+def plan_together(parameters: Parameters, *, n_types: int, crowd: Crowd, fabric: Fabric) -> Plan:
+    """The plan of the process with the least memory, for all of them."""
+    free = min(every_value(fabric, free_memory(fabric.device)))
+    workers = min(every_value(fabric, default_workers(fabric.device)))
+    return make_plan(parameters, n_types=n_types, crowd=crowd, device=fabric.device, free_bytes=free, n_workers=workers)
 
 
 def choose_precision(asked: Precision, device: torch.device) -> Precision:

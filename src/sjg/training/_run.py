@@ -31,21 +31,20 @@ from sjg.core import (
 )
 from sjg.labels import fill_holes, keep_connected, smooth_outlines
 from sjg.training._checkpoint import Checkpoints, fingerprint
-from sjg.training._fabric import every_value
 from sjg.training._importance import gene_importance
 from sjg.training._judges import ClaimJudge, FoldJudge, Judge
 from sjg.training._model import NOISE_FRACTION, CompetitionModel
 from sjg.training._network_store import store_model
 from sjg.training._own_profiles import OwnProfiles, fit_own_profiles
 from sjg.training._parameters import Parameters
-from sjg.training._plan import Plan, free_memory, make_plan
+from sjg.training._plan import Plan, plan_together
 from sjg.training._predict import RELEASE_TILES, Prediction, predict
 from sjg.training._snapshot import digest, evidence_tensors, restore, snapshot
 from sjg.training._state import CellState, Evidence, initial_state, revise
 from sjg.training._tissue import Tissue
 from sjg.training._trainer import Trainer
 from sjg.training._windows import Window, tiles
-from sjg.training._workers import default_workers, starmap_in_threads
+from sjg.training._workers import starmap_in_threads
 
 _MAX_NOISE_OUTSIDE = 0.5
 _TRAINING = "checkpoint"
@@ -118,7 +117,7 @@ def segment_tissue(
         # Molecules that cells lost to their neighbours would blur the profiles of a reference.
         parameters = parameters.replace(revise_profiles=False)
     tissue = Tissue(molecules, nuclei_labels, parameters)
-    plan = _common_plan(parameters, tissue, len(types.names), fabric)
+    plan = plan_together(parameters, n_types=len(types.names), crowd=tissue.crowd(), fabric=fabric)
     parameters = parameters.replace(precision=plan.precision)
     trainer = make_trainer(tissue, types, parameters, fabric, random_state)
     trainer.patch_px, trainer.n_workers = plan.patch_px, plan.n_workers
@@ -203,13 +202,6 @@ def make_trainer(tissue: Tissue, types: CellTypes, parameters: Parameters, fabri
             log_profiles=state.log_profiles.T.cpu(),
         )
     return Trainer(tissue, state, model, parameters, fabric=fabric, random_state=random_state)
-
-
-def _common_plan(parameters: Parameters, tissue: Tissue, n_types: int, fabric: Fabric) -> Plan:
-    """The plan of the process with the least memory."""
-    free = min(every_value(fabric, free_memory(fabric.device)))
-    workers = min(every_value(fabric, default_workers(fabric.device)))
-    return make_plan(parameters, n_types=n_types, crowd=tissue.crowd(), device=fabric.device, free_bytes=free, n_workers=workers)
 
 
 def _take_up(trainer: Trainer, checkpoints: Checkpoints, *, resume: bool) -> list[dict[str, Any]]:
