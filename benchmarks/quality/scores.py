@@ -38,7 +38,13 @@ def score(case: Case, result: Result) -> dict[str, float]:
             "transcripts_right_by_mask": float((result.labels[case.pixel] == case.true_cell).mean()),
         }
     if result.confidence is not None:
-        scores["calibration_error"] = calibration_error(np.clip(result.confidence, 0, 1), right)
+        confidence = np.clip(result.confidence, 0, 1)
+        scores["calibration_error"] = calibration_error(confidence, right)
+        # a transcript of a cell that nobody has seen is rightly in none of the others
+        there = np.union1d(case.nuclei, [] if result.labels is None else result.labels)
+        scores["calibration_error_given_nuclei"] = calibration_error(
+            confidence, result.cell == np.where(np.isin(case.true_cell, there), case.true_cell, 0)
+        )
     if result.type_name is not None and case.condition.reference:
         of_cell = [result.type_name.get(i) for i in range(1, len(case.cell_type) + 1)]
         # a cell without a nucleus has no answer
