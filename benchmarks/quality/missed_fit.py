@@ -21,8 +21,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from sjg.training import _missed_nuclei, _missed_places, make_fabric
-from sjg.training._nuclei import measure_nuclei
+from sjg.training import make_fabric, paint_nuclei
+from sjg.training._missed_nuclei import compete, extended, free_of, log_probabilities, won_by
+from sjg.training._missed_places import find_peaks, propose_places
 
 KINDS = ("base", "12 transcripts", "sparse tissue", "second simulator, 120", "second simulator, 12")
 #: seeds, and the share of nuclei that is taken away
@@ -37,20 +38,17 @@ def collect(kind: str, seed: int, fraction: float) -> tuple[pd.DataFrame, pd.Dat
     """Places, those of them that were put to the competition, and how many nuclei were taken away."""
     case = make_case(kind, seed, size_um=SIZE_UM)
     molecules, labels, types, missed = hide_nuclei(case, fraction, seed)
-    fabric, nuclei = make_fabric("cpu"), measure_nuclei(labels)
-    profiles = _missed_nuclei._log_profiles(molecules, labels, types)
-    cell, confidence = _missed_nuclei._compete(molecules, labels, types, fabric, None, None)
-    free = np.where(cell == 0, confidence, np.float32(0))
-    peaks = _missed_places._find_peaks(molecules, free, labels, nuclei)
-    gain, _, _ = _missed_places._type_of(peaks, molecules, nuclei, types, *profiles)
+    fabric = make_fabric("cpu")
+    tissue, first = compete(molecules, labels, types, fabric=fabric)
+    profiles, free = log_probabilities(tissue, types), free_of(first)
+    peaks = find_peaks(tissue, free, types, *profiles)
     place = pd.DataFrame(
-        {"distance": peaks.distance, "room": peaks.room, "gain": np.log1p(np.maximum(gain, 0)), **_owner(case, missed, peaks.yx)}
+        {"distance": peaks.distance, "room": peaks.room, "gain": np.log1p(np.maximum(peaks.gain, 0)), **_owner(case, missed, peaks.yx)}
     )
-    found = _missed_places.propose_places(molecules, free, labels, nuclei, types, *profiles)
-    shown = _missed_nuclei.paint_nuclei(labels, found.yx_px)
-    extended = _missed_nuclei._extended(types, found.code, found.share)
-    cell, confidence = _missed_nuclei._compete(molecules, shown, extended, fabric, None, None)
-    won, _, _ = _missed_nuclei._won(molecules, cell, confidence, found, len(nuclei), nuclei.median_radius_px, *profiles)
+    found = propose_places(tissue, free, types, *profiles)
+    radius_px = tissue.radius_px
+    tissue, second = compete(molecules, paint_nuclei(labels, found.yx_px), extended(types, found.code, found.share), fabric=fabric)
+    won, _, _ = won_by(found, tissue, second, *profiles, radius_px=radius_px)
     return (
         place.assign(kind=kind, seed=seed),
         pd.DataFrame(won, columns=WON).assign(kind=kind, seed=seed, **_owner(case, missed, found.yx_px)),

@@ -6,6 +6,7 @@ import types
 import pytest
 
 from sjg.tl import _progress
+from sjg.tl._patch_progress import patch_progress
 from sjg.tl._progress import NotebookBar, RunProgress, TerminalBar
 
 
@@ -54,6 +55,19 @@ def test_notebook_is_not_flooded(display):
         for i in range(1000):
             bar({"phase": "cells", "done": i, "total": 1000})
     assert len(display.texts) < 10
+
+
+def test_patches_have_the_same_line_in_a_notebook(display, monkeypatch, capsys):
+    monkeypatch.setattr(_progress, "_REDRAW_S", 0.0)
+    with patch_progress(True, "patches") as report:
+        report(1, 4)
+        report(4, 4)
+    assert "patches" in display.texts[0]
+    assert "25%" in display.texts[0]
+    assert "1/4" in display.texts[0]
+    assert display.texts[-1].startswith("sjg done")
+    # rich, which asks for ipywidgets there, was not used
+    assert capsys.readouterr() == ("", "")
 
 
 def test_an_error_leaves_the_line_as_it_was(display):

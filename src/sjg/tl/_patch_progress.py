@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from sjg.tl._progress import NotebookBar, in_notebook
+
 
 @contextmanager
 def patch_progress(enabled: bool, label: str) -> Iterator[Callable[[int, int], None]]:
@@ -12,8 +14,13 @@ def patch_progress(enabled: bool, label: str) -> Iterator[Callable[[int, int], N
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+    if enabled and in_notebook():
+        line = NotebookBar()
+        yield lambda done, total: line.show(done / max(total, 1), label, f"{done}/{total}")
+        line.close(done=True)
+        return
     console = Console(stderr=True)
-    visible = enabled and (console.is_terminal or console.is_jupyter)
+    visible = enabled and console.is_terminal
     columns = (TextColumn("sjg [bold]{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     if not visible:
         # rich before 14.3 ends a line that it has not begun

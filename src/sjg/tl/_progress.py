@@ -26,7 +26,7 @@ class RunProgress:
     """
 
     def __init__(self, *, enabled: bool) -> None:
-        self._bar: _Bar = NotebookBar() if enabled and _in_notebook() else TerminalBar(enabled=enabled)
+        self._bar: _Bar = NotebookBar() if enabled and in_notebook() else TerminalBar(enabled=enabled)
         self._phase = ""
 
     def __enter__(self) -> RunProgress:
@@ -123,7 +123,7 @@ class NotebookBar:
             self._handle.update(data, raw=True)
 
 
-def _in_notebook() -> bool:
+def in_notebook() -> bool:
     """Whether a Jupyter kernel runs this; IPython is imported there already, and nowhere else."""
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython is not None else None

@@ -10,7 +10,7 @@ from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from scipy import sparse
 
-from sjg.core import CellTypes, Molecules, Spread
+from sjg.core import CellTypes, Molecules, Spread, parts, scratch_zeros
 from sjg.training._judges import ClaimJudge
 from sjg.training._missed_places import Places, propose_places
 from sjg.training._nuclei import measure_nuclei
@@ -28,8 +28,8 @@ _NOISE = 0.05
 _RADIUS = 0.8
 #: log odds that a place is a cell, by what it wins: log of its transcripts as a share of the usual (plus `_FEW`), their mean confidence, log of
 #: the evidence for its type, their mean distance from its centre in radii; fitted by benchmarks/quality/missed_fit.py
-_WEIGHTS = np.array([0.70, 7.50, 0.61, 4.05])
-_BIAS = -10.5
+_WEIGHTS = np.array([0.70, 7.45, 0.61, 4.09])
+_BIAS = -10.55
 _FEW = 0.05
 #: least log odds of what is added
 MIN_SCORE = 0.5
@@ -75,7 +75,7 @@ def add_missed_nuclei(
     """Add a disc where a nucleus was missed.
 
     A first competition of the given cells tells which transcripts none of them claims. Where these are dense and far from nuclei, a disc is put
-    (:func:`sjg.training._missed_places.propose_places`), and the competition is held once more. A place is a cell if it then wins about as many
+    (:func:`~sjg.training._missed_places.propose_places`), and the competition is held once more. A place is a cell if it then wins about as many
     transcripts as the other cells do, with as much confidence, from about as far, and of genes that one type shows.
 
     Parameters
@@ -95,22 +95,19 @@ def add_missed_nuclei(
     on_tile
         Called with the tiles done and those to do, first of one competition, then of the other.
     """
-    nuclei = measure_nuclei(nuclei_labels)
-    log_profiles, log_ambient = _log_profiles(molecules, nuclei_labels, types)
-    cell, confidence = _compete(molecules, nuclei_labels, types, fabric, spread, on_tile)
-    free = np.where(cell == 0, confidence, np.float32(0))
-    places = propose_places(molecules, free, nuclei_labels, nuclei, types, log_profiles, log_ambient)
-    yx = places.yx_px
+    tissue, first = compete(molecules, nuclei_labels, types, fabric=fabric, spread=spread, on_tile=on_tile)
+    log_profiles, log_ambient = log_probabilities(tissue, types)
+    places = propose_places(tissue, free_of(first), types, log_profiles, log_ambient)
     if not len(places):
-        return FoundNuclei(nuclei_labels, types, yx, np.zeros(0))
-    cell, confidence = _compete(
-        molecules, paint_nuclei(nuclei_labels, yx), _extended(types, places.code, places.share), fabric, spread, on_tile
-    )
-    features, code, share = _won(molecules, cell, confidence, places, len(nuclei), nuclei.median_radius_px, log_profiles, log_ambient)
+        return FoundNuclei(nuclei_labels, types, places.yx_px, np.zeros(0))
+    radius_px, labels = tissue.radius_px, paint_nuclei(nuclei_labels, places.yx_px)
+    tissue, second = compete(molecules, labels, extended(types, places.code, places.share), fabric=fabric, spread=spread, on_tile=on_tile)
+    features, code, share = won_by(places, tissue, second, log_profiles, log_ambient, radius_px=radius_px)
     score = features @ _WEIGHTS + _BIAS
     kept = np.argsort(-score, kind="stable")
     kept = kept[score[kept] >= min_score]
-    return FoundNuclei(paint_nuclei(nuclei_labels, yx[kept]), _extended(types, code[kept], share[kept]), yx[kept], score[kept])
+    yx = places.yx_px[kept]
+    return FoundNuclei(paint_nuclei(nuclei_labels, yx), extended(types, code[kept], share[kept]), yx, score[kept])
 
 
 def paint_nuclei(nuclei_labels: NDArray[np.int32], yx_px: NDArray[np.int64]) -> NDArray[np.int32]:
@@ -128,15 +125,16 @@ def paint_nuclei(nuclei_labels: NDArray[np.int32], yx_px: NDArray[np.int64]) -> 
     return labels
 
 
-def _compete(
+def compete(
     molecules: Molecules,
     labels: NDArray[np.int32],
     types: CellTypes,
+    *,
     fabric: Fabric,
-    spread: Spread | None,
-    on_tile: OnTile | None,
-) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """(N,) cell of each molecule by the claims of the cells as they start, and its posterior."""
+    spread: Spread | None = None,
+    on_tile: OnTile | None = None,
+) -> tuple[Tissue, Prediction]:
+    """The tissue, and whose its molecules are by the claims of the cells as they start."""
     tissue = Tissue(molecules, labels, _SETTINGS)
     plan = plan_together(_SETTINGS, n_types=len(types.names), crowd=tissue.crowd(), fabric=fabric)
     settings = _SETTINGS.replace(precision=plan.precision)
@@ -153,43 +151,51 @@ def _compete(
         spread=spread if fabric.device.type == "cpu" else None,
         on_tile=on_tile,
     )
-    return tissue.as_given(prediction.cell), tissue.as_given(prediction.cell_confidence)
+    return tissue, prediction
 
 
-def _won(
-    molecules: Molecules,
-    cell: NDArray[np.int32],
-    confidence: NDArray[np.float32],
+def free_of(prediction: Prediction) -> NDArray[np.float32]:
+    """(N,) probability that no cell has the molecules, 0 where one has."""
+    free = scratch_zeros(len(prediction.cell), np.float32)
+    for rows in parts(len(free)):
+        free[rows] = np.where(prediction.cell[rows] == 0, prediction.cell_confidence[rows], 0)
+    return free
+
+
+def won_by(
     places: Places,
-    n_given: int,
-    radius: float,
+    tissue: Tissue,
+    prediction: Prediction,
     log_profiles: NDArray[np.float64],
     log_ambient: NDArray[np.float64],
+    *,
+    radius_px: float,
 ) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.float64]]:
-    """(m, 4) what the places have won, see `_WEIGHTS`, (m,) their types by it, and (m,) the shares of these."""
-    yx = places.yx_px
-    weight = np.bincount(cell, confidence, minlength=n_given + len(yx) + 1)
-    won = np.flatnonzero(cell > n_given)
-    place, gene = cell[won] - n_given - 1, molecules.gene[won]
-    n = np.bincount(place, minlength=len(yx))
-    counts = sparse.coo_array((np.ones(len(won)), (place, gene)), shape=(len(yx), len(log_ambient))).tocsr()
+    """(m, 4) what the places have won, see `_WEIGHTS`, (m,) their types by it, and (m,) the shares of these; `radius_px` of the given nuclei."""
+    n_places = len(places)
+    n_given = len(tissue.nuclei) - n_places
+    n, weight = (np.zeros(len(tissue.nuclei) + 1) for _ in range(2))
+    distance, counts = np.zeros(n_places), sparse.csr_array((n_places, len(log_ambient)))
+    for rows in parts(len(prediction.cell)):
+        cell = prediction.cell[rows]
+        n += np.bincount(cell, minlength=len(n))
+        weight += np.bincount(cell, prediction.cell_confidence[rows], minlength=len(n))
+        won = np.flatnonzero(cell > n_given)
+        place, gene = cell[won] - n_given - 1, tissue.molecules.gene[rows][won]
+        away = np.hypot(*(tissue.molecules.yx_px[rows][won] - places.yx_px[place]).T)
+        distance += np.bincount(place, away, minlength=n_places)
+        counts += sparse.coo_array((np.ones(len(won)), (place, gene)), shape=counts.shape).tocsr()
     likelihood = counts @ log_profiles.T
     best = likelihood.max(1)
-    distance = np.hypot(*(molecules.yx_px[won] - yx[place]).T)
     usual = max(float(np.median(weight[1 : n_given + 1])), 1e-6)
-    features = np.stack(
-        [
-            np.log(weight[n_given + 1 :] / usual + _FEW),
-            weight[n_given + 1 :] / np.maximum(n, 1),
-            np.log1p(np.maximum(best - counts @ log_ambient, 0)),
-            np.bincount(place, distance, minlength=len(yx)) / np.maximum(n, 1) / radius,
-        ],
-        axis=1,
-    )
+    n, weight = np.maximum(n[n_given + 1 :], 1), weight[n_given + 1 :]
+    evidence = np.maximum(best - counts @ log_ambient, 0)
+    features = np.stack([np.log(weight / usual + _FEW), weight / n, np.log1p(evidence), distance / n / radius_px], axis=1)
     return features, likelihood.argmax(1), 1 / np.exp(likelihood - best[:, None]).sum(1)
 
 
-def _extended(types: CellTypes, code: NDArray[np.int64], share: NDArray[np.float64]) -> CellTypes:
+def extended(types: CellTypes, code: NDArray[np.int64], share: NDArray[np.float64]) -> CellTypes:
+    """The types with those of places after them."""
     return replace(
         types,
         initial=np.concatenate([types.initial, code]).astype(np.int32),
@@ -197,21 +203,16 @@ def _extended(types: CellTypes, code: NDArray[np.int64], share: NDArray[np.float
     )
 
 
-def _log_profiles(
-    molecules: Molecules, nuclei_labels: NDArray[np.int32], types: CellTypes
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def log_probabilities(tissue: Tissue, types: CellTypes) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """(K, G) log probability of each gene in each type, noise included, and (G,) in all transcripts."""
-    n_genes = len(molecules.gene_names)
-    ambient = np.bincount(molecules.gene, minlength=n_genes) + 1.0
+    gene, n_genes = tissue.molecules.gene, len(tissue.molecules.gene_names)
+    code = np.concatenate([[-1], types.initial])
+    ambient, profiles = np.ones(n_genes), np.zeros((len(types.names) + 1, n_genes))
+    for rows in parts(len(gene)):
+        ambient += np.bincount(gene[rows], minlength=n_genes)
+        np.add.at(profiles, (code[tissue.nucleus_of[rows]], gene[rows]), 1)
     ambient /= ambient.sum()
-    if types.profiles is None:
-        pixel = np.floor(molecules.yx_px).astype(np.int64)
-        nucleus = nuclei_labels[pixel[:, 0], pixel[:, 1]]
-        code = np.concatenate([[-1], types.initial])[nucleus]
-        profiles = np.zeros((len(types.names), n_genes))
-        np.add.at(profiles, (code[code >= 0], molecules.gene[code >= 0]), 1)
-        profiles += 20 * ambient
-    else:
-        profiles = np.asarray(types.profiles, float) + 1e-12
-    profiles = profiles / profiles.sum(axis=1, keepdims=True)
-    return np.log((1 - _NOISE) * profiles + _NOISE * ambient), np.log(ambient)
+    # the last row holds what lies in no typed nucleus
+    known = profiles[:-1] + 20 * ambient if types.profiles is None else np.asarray(types.profiles, float) + 1e-12
+    known = known / known.sum(axis=1, keepdims=True)
+    return np.log((1 - _NOISE) * known + _NOISE * ambient), np.log(ambient)

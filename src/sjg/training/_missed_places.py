@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
-from sjg.core import CellTypes, Molecules
+from sjg.core import CellTypes
 from sjg.training._nuclei import Nuclei
+from sjg.training._tissue import Tissue
 from sjg.training._windows import Window, tiles
 
 _TILE_PX = 1024
@@ -25,22 +26,46 @@ _REACH_RADII = 8.0
 _ROOM_RADII = 2.6
 #: log odds that a place is a missed cell: benchmarks/quality/missed_fit.py
 _WEIGHTS = {"distance": 0.78, "room": 2.84, "gain": 0.48}
-_BIAS = -5.8
+_BIAS = -5.82
 #: the competition decides, so places that are rather not cells are put to it too
 _MIN_LOG_ODDS = -2.5
 #: nuclei whose types the place is compared with
 _N_NEIGHBOURS = 5
+#: its transcripts are those between it and the nearest nucleus, at most so many radii away
+_TYPE_RADII = 3.0
 #: two places closer than this, in median distances from a nucleus to the next and in radii, would share a cell
 _SPACING, _SPACING_RADII = 0.8, 2.0
 
 
 @dataclass(frozen=True)
 class _Peaks:
-    """(m, 2) pixels, (m,) distance to a nucleus in radii, (m,) room."""
+    """(m, 2) pixels, (m,) distance to a nucleus in radii, room, gain by a type of its own, that type, and its share."""
 
     yx: NDArray[np.int64]
     distance: NDArray[np.float64]
     room: NDArray[np.float64]
+    gain: NDArray[np.float64]
+    code: NDArray[np.int64]
+    share: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A tile with a margin: the two windows, its molecules, transcripts and free ones per pixel, and labels; -1 beyond the tissue."""
+
+    tile: Window
+    wide: Window
+    yx_px: NDArray[np.float32]
+    gene: NDArray[np.int32]
+    counts: NDArray[np.float32]
+    free: NDArray[np.float32]
+    labels: NDArray[np.integer]
+
+    @property
+    def core(self) -> tuple[slice, slice]:
+        """The tile in arrays of the wide window."""
+        margin = self.tile.y0 - self.wide.y0
+        return slice(margin, margin + self.tile.height), slice(margin, margin + self.tile.width)
 
 
 @dataclass(frozen=True)
@@ -64,10 +89,8 @@ class Places:
 
 
 def propose_places(
-    molecules: Molecules,
+    tissue: Tissue,
     free: NDArray[np.floating],
-    nuclei_labels: NDArray[np.int32],
-    nuclei: Nuclei,
     types: CellTypes,
     log_profiles: NDArray[np.float64],
     log_ambient: NDArray[np.float64],
@@ -81,114 +104,98 @@ def propose_places(
 
     Parameters
     ----------
-    molecules
-        N transcripts.
+    tissue
+        Transcripts and nuclei.
     free
-        (N,) probability that no cell has them.
-    nuclei_labels, nuclei
-        (H, W) ids 1..n, and the n nuclei.
+        (N,) probability that no cell has the tissue's molecules.
     types
         Start types of the nuclei.
     log_profiles, log_ambient
         (K, G) log probability of each gene in each type, (G,) in all transcripts.
     """
-    peaks = _find_peaks(molecules, free, nuclei_labels, nuclei)
-    gain, best, share = _type_of(peaks, molecules, nuclei, types, log_profiles, log_ambient)
+    peaks = find_peaks(tissue, free, types, log_profiles, log_ambient)
     log_odds = _BIAS + (
-        _WEIGHTS["distance"] * peaks.distance + _WEIGHTS["room"] * peaks.room + _WEIGHTS["gain"] * np.log1p(np.maximum(gain, 0))
+        _WEIGHTS["distance"] * peaks.distance + _WEIGHTS["room"] * peaks.room + _WEIGHTS["gain"] * np.log1p(np.maximum(peaks.gain, 0))
     )
-    chosen = _apart(peaks.yx, log_odds, max(_spacing_px(nuclei), _SPACING_RADII * nuclei.median_radius_px))
-    return Places(peaks.yx[chosen], best[chosen], share[chosen])
+    chosen = _apart(peaks.yx, log_odds, max(_spacing_px(tissue.nuclei), _SPACING_RADII * tissue.radius_px))
+    return Places(peaks.yx[chosen], peaks.code[chosen], peaks.share[chosen])
 
 
-def _find_peaks(molecules: Molecules, free: NDArray[np.floating], labels: NDArray[np.int32], nuclei: Nuclei) -> _Peaks:
-    radius = nuclei.median_radius_px
-    around = _density_around(molecules, labels, radius)
-    margin = int(_REACH_RADII * radius) + 1
-    found = [_peaks(pair, maps, part, radius, around) for pair, maps, part in _windows(molecules, free, labels, margin)]
-    return _Peaks(
-        np.concatenate([peaks.yx for peaks in found]),
-        np.concatenate([peaks.distance for peaks in found]),
-        np.concatenate([peaks.room for peaks in found]),
-    )
+def find_peaks(
+    tissue: Tissue,
+    free: NDArray[np.floating],
+    types: CellTypes,
+    log_profiles: NDArray[np.float64],
+    log_ambient: NDArray[np.float64],
+) -> _Peaks:
+    """All candidates, as :func:`propose_places` has them."""
+    around = _density_around(tissue)
+    found = []
+    for part in _parts(tissue, free, int(_REACH_RADII * tissue.radius_px) + 1):
+        yx, distance, room = _peaks(part, tissue.radius_px, around)
+        found.append((yx, distance, room, *_type_of(yx, distance, part, tissue, types, log_profiles, log_ambient)))
+    return _Peaks(*(np.concatenate(column) for column in zip(*found, strict=True)))
 
 
-def _density_around(molecules: Molecules, labels: NDArray[np.int32], radius: float) -> float:
+def _density_around(tissue: Tissue) -> float:
     """Transcripts per pixel within a radius of the nuclei."""
     n_transcripts = n_pixels = 0.0
-    for (tile, wide), (counts, _), part in _windows(molecules, None, labels, int(radius) + 1):
-        margin = tile.y0 - wide.y0
-        core = (slice(margin, margin + tile.height), slice(margin, margin + tile.width))
-        near = ndimage.distance_transform_edt(part <= 0)[core] <= radius if (part > 0).any() else np.zeros((tile.height, tile.width), bool)
-        near &= part[core] == 0
-        n_transcripts += float(counts[core][near].sum())
-        n_pixels += float(near.sum())
+    for part in _parts(tissue, None, int(tissue.radius_px) + 1):
+        labels = part.labels
+        if (labels > 0).any():
+            near = (ndimage.distance_transform_edt(labels <= 0)[part.core] <= tissue.radius_px) & (labels[part.core] == 0)
+            n_transcripts += float(part.counts[part.core][near].sum())
+            n_pixels += float(near.sum())
     return max(n_transcripts, 1.0) / max(n_pixels, 1.0)
 
 
-def _windows(
-    molecules: Molecules, free: NDArray[np.floating] | None, labels: NDArray[np.int32], margin: int
-) -> Iterator[tuple[tuple[Window, Window], tuple[NDArray[np.float32], NDArray[np.float32]], NDArray[np.int32]]]:
-    """Tiles with a margin: the two windows, transcripts and free ones per pixel, and labels; -1 beyond the tissue."""
-    pixel = np.floor(molecules.yx_px).astype(np.int64)
-    flat = pixel[:, 0] * labels.shape[1] + pixel[:, 1]
-    order = np.argsort(flat, kind="stable")
-    flat = flat[order]
-    for tile in tiles((int(labels.shape[0]), int(labels.shape[1])), _TILE_PX):
+def _parts(tissue: Tissue, free: NDArray[np.floating] | None, margin: int) -> Iterator[_Part]:
+    for tile in tiles(tissue.shape, _TILE_PX):
         wide = tile.grown(margin)
-        rows = np.arange(max(wide.y0, 0), min(wide.y0 + wide.height, labels.shape[0]))
-        part = slice(*np.searchsorted(flat, [rows[0] * labels.shape[1], (rows[-1] + 1) * labels.shape[1]]))
-        y, x = np.divmod(flat[part], labels.shape[1])
-        inside = (x >= wide.x0) & (x < wide.x0 + wide.width)
-        at = (y[inside] - wide.y0, x[inside] - wide.x0)
+        index = tissue.molecules_in(wide)
+        yx = tissue.molecules.yx_px[index]
+        at = tuple((np.floor(yx).astype(np.int64) - (wide.y0, wide.x0)).T)
         counts, free_counts = np.zeros((2, wide.height, wide.width), np.float32)
         np.add.at(counts, at, 1)
         if free is not None:
-            np.add.at(free_counts, at, free[order[part]][inside])
-        yield (tile, wide), (counts, free_counts), wide.cut(labels, fill=-1)
+            np.add.at(free_counts, at, free[index])
+        yield _Part(tile, wide, yx, tissue.molecules.gene[index], counts, free_counts, wide.cut(tissue.labels, fill=-1))
+        tissue.release()
 
 
-def _peaks(
-    windows: tuple[Window, Window],
-    maps: tuple[NDArray[np.float32], NDArray[np.float32]],
-    labels: NDArray[np.int32],
-    radius: float,
-    around: float,
-) -> _Peaks:
-    """Candidate places of one tile."""
-    tile, wide = windows
-    margin = tile.y0 - wide.y0
-    core = (slice(margin, margin + tile.height), slice(margin, margin + tile.width))
+def _peaks(part: _Part, radius: float, around: float) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
+    """Candidate places of one tile: pixels, distance in radii, room."""
     # beyond the border of the tissue lies what a nucleus would be: cells are cut there, and theirs may lie outside
-    distance = np.full(labels.shape, _REACH_RADII)
-    if (labels != 0).any():
-        distance = np.minimum(ndimage.distance_transform_edt(labels == 0) / radius, _REACH_RADII)
-    density, free = (ndimage.gaussian_filter(counts.astype(np.float64), _BLUR_RADII * radius) / around for counts in maps)
+    distance = np.full(part.labels.shape, _REACH_RADII)
+    if (part.labels != 0).any():
+        distance = np.minimum(ndimage.distance_transform_edt(part.labels == 0) / radius, _REACH_RADII)
+    density, free = (ndimage.gaussian_filter(c.astype(np.float64), _BLUR_RADII * radius) / around for c in (part.counts, part.free))
     room, free_room = (
-        ndimage.gaussian_filter(np.minimum(distance, _ROOM_RADII) * part, _SMOOTHING_RADII * radius)
-        for part in (np.minimum(density, 1), free)
+        ndimage.gaussian_filter(np.minimum(distance, _ROOM_RADII) * d, _SMOOTHING_RADII * radius) for d in (np.minimum(density, 1), free)
     )
     peak = (free_room >= ndimage.maximum_filter(free_room, size=2 * int(1.2 * radius) + 1)) & (distance >= _MIN_DISTANCE_RADII)
+    core = part.core
     y, x = np.nonzero(peak[core] & (free[core] >= _MIN_FREE_DENSITY))
-    at = (y + margin, x + margin)
-    return _Peaks(np.stack([y + tile.y0, x + tile.x0], 1), distance[at], room[at])
+    return np.stack([y + part.tile.y0, x + part.tile.x0], 1), distance[core][y, x], room[core][y, x]
 
 
 def _type_of(
-    peaks: _Peaks,
-    molecules: Molecules,
-    nuclei: Nuclei,
+    yx: NDArray[np.int64],
+    distance: NDArray[np.float64],
+    part: _Part,
+    tissue: Tissue,
     types: CellTypes,
     log_profiles: NDArray[np.float64],
     log_ambient: NDArray[np.float64],
 ) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.float64]]:
     """What the transcripts of each place say: gain by a type of its own over the types of the nearest nuclei, that type, and its share."""
-    n_neighbours = min(_N_NEIGHBOURS, len(nuclei))
-    _, neighbour = nuclei.tree.query(peaks.yx, k=range(1, n_neighbours + 1))
-    inside = cKDTree(molecules.yx_px).query_ball_point(peaks.yx + 0.5, np.minimum(peaks.distance, 3) * nuclei.median_radius_px)
-    gain, best, share = np.zeros(len(peaks.yx)), np.zeros(len(peaks.yx), np.int64), np.zeros(len(peaks.yx))
+    gain, best, share = np.zeros(len(yx)), np.zeros(len(yx), np.int64), np.zeros(len(yx))
+    if not len(yx):
+        return gain, best, share
+    _, neighbour = tissue.nuclei.tree.query(yx, k=range(1, min(_N_NEIGHBOURS, len(tissue.nuclei)) + 1))
+    inside = cKDTree(part.yx_px).query_ball_point(yx + 0.5, np.minimum(distance, _TYPE_RADII) * tissue.radius_px)
     for k, members in enumerate(inside):
-        gene = molecules.gene[members]
+        gene = part.gene[members]
         likelihood = log_profiles[:, gene].sum(axis=1)
         best[k] = likelihood.argmax()
         share[k] = 1 / np.exp(likelihood - likelihood.max()).sum()
