@@ -1,6 +1,6 @@
 """What each part of sjg is worth: a preset with one part left out or added at a time.
 
-    python benchmarks/quality/ablation.py --seeds 0 1 2 --preset fast
+    python benchmarks/quality/ablation.py --seeds 0 1 2
 
 Rows go to results/ablation.json; what is done is skipped.
 """

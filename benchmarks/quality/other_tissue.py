@@ -4,13 +4,14 @@
 
 prints how hard its variants are for nuclei and their expansion. Cells grow from jittered seeds through a random medium (first-passage
 percolation, with head starts), the pixels reached last become gaps; nuclei are perfect, off centre, and their size follows that of
-the cell; transcripts are uniform in the cell. Class means come from CA1 scRNA-seq where ``SJG_DATA_DIR`` holds them.
+the cell; transcripts are uniform in the cell. Class means come from CA1 scRNA-seq, which ``SJG_DATA_DIR`` (default: ../shared/data) holds.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -172,11 +173,15 @@ def _place_nuclei(rng: np.random.Generator, cells: NDArray[np.int32], settings: 
 
 def _class_means(rng: np.random.Generator, settings: OtherTissue) -> tuple[list[str], list[str], NDArray[np.float64]]:
     """(types, genes) shares of each type's transcripts."""
-    folder = os.environ.get("SJG_DATA_DIR")
-    path = None if folder is None else Path(folder) / "mouse_ca1_iss" / "reference_class_means.csv"
-    if path is not None and path.is_file():
+    folder = Path(os.environ.get("SJG_DATA_DIR", Path(__file__).parents[2].parent / "shared" / "data"))
+    path = folder / "mouse_ca1_iss" / "reference_class_means.csv"
+    if path.is_file():
         table = pd.read_csv(path, index_col=0)
     else:
+        print(
+            "second simulator: SJG_DATA_DIR holds no CA1 class means; tissue of made-up ones is another and must not go into the tables",
+            file=sys.stderr,
+        )
         n, g = 71, 92
         table = pd.DataFrame(
             rng.gamma(0.25, 1.0, (g, n)) * rng.lognormal(0, 1, (g, 1)), [f"g{k}" for k in range(g)], [f"t{k}" for k in range(n)]
