@@ -57,6 +57,14 @@ def test_notebook_is_not_flooded(display):
     assert len(display.texts) < 10
 
 
+def test_the_last_line_in_a_notebook_holds_the_last_count(display):
+    with patch_progress(True, "segmenting patches") as report:
+        report(1, 4)
+        report(4, 4)
+    assert display.texts[-1].endswith("4/4")
+    assert "segmenting patches ━" in display.texts[0]
+
+
 def test_patches_have_the_same_line_in_a_notebook(display, monkeypatch, capsys):
     monkeypatch.setattr(_progress, "_REDRAW_S", 0.0)
     with patch_progress(True, "patches") as report:

@@ -89,6 +89,19 @@ def test_a_patch_of_noise_is_less_of_a_cell_than_a_cell():
     assert found.score[0] > found.score[1] + 2
 
 
+def test_nuclei_beyond_the_transcripts_do_not_make_cells_of_noise():
+    molecules, labels, types, _ = chequerboard([(1, 1)], n=8)
+    rng = np.random.default_rng(3)
+    here = molecules.yx_px[:, 1] < 3 * SIDE
+    yx = np.concatenate([molecules.yx_px[here], rng.uniform(0, [8 * SIDE, 3 * SIDE], (80, 2))]).astype(np.float32)
+    gene = np.concatenate([molecules.gene[here], rng.integers(0, N_GENES, 80)]).astype(np.int32)
+    found = add_missed_nuclei(Molecules(yx, gene, molecules.gene_names), labels, types, min_score=-20.0)
+    # over half of the nuclei win nothing; one place is a cell, the others are as far from it as where all win
+    assert tuple(found.yx_px[0] // SIDE) == (1, 1)
+    assert found.score[0] < 8
+    assert (found.score[1:] < 0.5).all()
+
+
 def test_tiles_do_not_change_the_result(monkeypatch):
     molecules, labels, types, _ = chequerboard([(1, 1), (1, 2), (4, 3), (5, 5)])
     whole = add_missed_nuclei(molecules, labels, types, min_score=2.0)

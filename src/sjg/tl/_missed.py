@@ -18,13 +18,16 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from sjg.tl._inputs import RunArrays, RunInputs
+    from sjg.training import Parameters, PublishedParameters
 
 _Arrays = TypeVar("_Arrays", bound="RunArrays")
 
 
-def find_missed_nuclei(inputs: RunInputs, fabric: Fabric, *, on_progress: Callable[[dict[str, Any]], None]) -> RunInputs:
+def find_missed_nuclei(
+    inputs: RunInputs, settings: Parameters | PublishedParameters, fabric: Fabric, *, on_progress: Callable[[dict[str, Any]], None]
+) -> RunInputs:
     """The inputs with the nuclei that transcripts tell of."""
-    from sjg.training import add_missed_nuclei
+    from sjg.training import Parameters, add_missed_nuclei
 
     n_done = 0
 
@@ -35,7 +38,17 @@ def find_missed_nuclei(inputs: RunInputs, fabric: Fabric, *, on_progress: Callab
         on_progress({"phase": "nuclei", "done": n_done, "total": 2 * total})
 
     spread = None if access.current_client() is None else access.starmap_in_order
-    found = add_missed_nuclei(inputs.molecules, inputs.nuclei, inputs.types, fabric=fabric, spread=spread, on_tile=on_tile)
+    given = settings if isinstance(settings, Parameters) else Parameters()
+    found = add_missed_nuclei(
+        inputs.molecules,
+        inputs.nuclei,
+        inputs.types,
+        fabric=fabric,
+        precision=given.precision,
+        tile_size_px=given.tile_size_px,
+        spread=spread,
+        on_tile=on_tile,
+    )
     logger.info("%s cells without a nucleus found", len(found))
     return replace(_with(inputs, found.labels, found.yx_px), types=found.types)
 

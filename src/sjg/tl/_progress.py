@@ -99,11 +99,12 @@ class NotebookBar:
 
     def show(self, completed: float, phase: str, detail: str) -> None:
         now = time.monotonic()
+        self._last = (phase, detail)
         if self._handle is not None and now - self._drawn < _REDRAW_S:
             return
-        self._drawn, self._last = now, (phase, detail)
+        self._drawn = now
         n = round(_WIDTH * completed)
-        self._draw(f"sjg {phase:<9}{'━' * n}{'┈' * (_WIDTH - n)} {completed:4.0%}  {self._elapsed()}  {detail}")
+        self._draw(f"sjg {phase:<8} {'━' * n}{'┈' * (_WIDTH - n)} {completed:4.0%}  {self._elapsed()}  {detail}")
 
     def close(self, *, done: bool) -> None:
         if done:

@@ -209,6 +209,8 @@ def segment(
     from sjg.training import make_fabric
 
     fabric = make_fabric(device)
+    if preset == "published" and fabric.world_size > 1:
+        raise InputError("preset='published' runs in one process; start it without torchrun.")
     request = Request(
         image_key=image_key,
         points_key=chosen_points,
@@ -229,9 +231,10 @@ def segment(
     )
     with RunProgress(enabled=progress) as bar:
         inputs = read_inputs(sdata, request)
-        if find_missed:
-            inputs = find_missed_nuclei(inputs, fabric, on_progress=bar)
         seconds = {"reading": time.perf_counter() - started}
+        if find_missed:
+            inputs = find_missed_nuclei(inputs, settings, fabric, on_progress=bar)
+            seconds["finding"] = time.perf_counter() - started - seconds["reading"]
         result = _run(
             inputs,
             settings,
@@ -245,7 +248,7 @@ def segment(
         )
         if not fabric.is_global_zero:
             return
-        seconds["segmenting"] = time.perf_counter() - started - seconds["reading"]
+        seconds["segmenting"] = time.perf_counter() - started - sum(seconds.values())
         bar({"phase": "writing", "done": 0, "total": 1})
         details = _details(inputs, result, request, preset=preset, device=str(fabric.device), seconds=seconds, assignment=assignment)
         _write(sdata, result, inputs, key_added=key_added, uns=details, overwrite=overwrite)
@@ -280,8 +283,6 @@ def _run(inputs: RunInputs, settings: Parameters | PublishedParameters, *, check
     from sjg import training
 
     if isinstance(settings, training.PublishedParameters):
-        if options["fabric"].world_size > 1:
-            raise InputError("preset='published' runs in one process; start it without torchrun.")
         if checkpoint_interval is not None:
             settings = settings.replace(checkpoint_interval=checkpoint_interval)
         data = inputs.molecules if inputs.channels is None else inputs.channels.densities()

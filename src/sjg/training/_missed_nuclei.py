@@ -10,11 +10,11 @@ from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from scipy import sparse
 
-from sjg.core import CellTypes, Molecules, Spread, parts, scratch_zeros
+from sjg.core import CellTypes, Molecules, Spread, parts, release, scratch_zeros, strips
 from sjg.training._judges import ClaimJudge
 from sjg.training._missed_places import Places, propose_places
 from sjg.training._nuclei import measure_nuclei
-from sjg.training._parameters import Parameters
+from sjg.training._parameters import Parameters, Precision
 from sjg.training._plan import plan_together
 from sjg.training._predict import Prediction, predict
 from sjg.training._state import initial_state
@@ -28,8 +28,8 @@ _NOISE = 0.05
 _RADIUS = 0.8
 #: log odds that a place is a cell, by what it wins: log of its transcripts as a share of the usual (plus `_FEW`), their mean confidence, log of
 #: the evidence for its type, their mean distance from its centre in radii; fitted by benchmarks/quality/missed_fit.py
-_WEIGHTS = np.array([0.70, 7.45, 0.61, 4.09])
-_BIAS = -10.55
+_WEIGHTS = np.array([0.53, 8.05, 0.46, 4.10])
+_BIAS = -10.89
 _FEW = 0.05
 #: least log odds of what is added
 MIN_SCORE = 0.5
@@ -69,6 +69,8 @@ def add_missed_nuclei(
     *,
     fabric: Fabric,
     min_score: float = MIN_SCORE,
+    precision: Precision = "auto",
+    tile_size_px: int = _SETTINGS.tile_size_px,
     spread: Spread | None = None,
     on_tile: OnTile | None = None,
 ) -> FoundNuclei:
@@ -90,18 +92,22 @@ def add_missed_nuclei(
         Device and processes, launched.
     min_score
         Least log odds; lower finds more cells and invents more.
+    precision, tile_size_px
+        As in :class:`Parameters`.
     spread
         Has tiles judged by the workers of a cluster; None = by threads.
     on_tile
         Called with the tiles done and those to do, first of one competition, then of the other.
     """
-    tissue, first = compete(molecules, nuclei_labels, types, fabric=fabric, spread=spread, on_tile=on_tile)
+    settings = _SETTINGS.replace(precision=precision, tile_size_px=tile_size_px)
+    tissue, first = compete(molecules, nuclei_labels, types, settings, fabric=fabric, spread=spread, on_tile=on_tile)
     log_profiles, log_ambient = log_probabilities(tissue, types)
     places = propose_places(tissue, free_of(first), types, log_profiles, log_ambient)
     if not len(places):
         return FoundNuclei(nuclei_labels, types, places.yx_px, np.zeros(0))
     radius_px, labels = tissue.radius_px, paint_nuclei(nuclei_labels, places.yx_px)
-    tissue, second = compete(molecules, labels, extended(types, places.code, places.share), fabric=fabric, spread=spread, on_tile=on_tile)
+    with_places = extended(types, places.code, places.share)
+    tissue, second = compete(molecules, labels, with_places, settings, fabric=fabric, spread=spread, on_tile=on_tile)
     features, code, share = won_by(places, tissue, second, log_profiles, log_ambient, radius_px=radius_px)
     score = features @ _WEIGHTS + _BIAS
     kept = np.argsort(-score, kind="stable")
@@ -115,8 +121,11 @@ def paint_nuclei(nuclei_labels: NDArray[np.int32], yx_px: NDArray[np.int64]) -> 
     if not len(yx_px):
         return nuclei_labels
     radius = _RADIUS * measure_nuclei(nuclei_labels).median_radius_px
-    labels, reach = nuclei_labels.astype(np.int32, copy=True), int(np.ceil(radius))
-    n = int(labels.max())
+    labels, reach = scratch_zeros(nuclei_labels.shape, np.int32), int(np.ceil(radius))
+    for strip in strips(labels.shape):
+        labels[strip] = nuclei_labels[strip]
+    release(nuclei_labels, labels)
+    n = int(nuclei_labels.max())
     for new_id, (y, x) in enumerate(yx_px, n + 1):
         rows = np.arange(max(y - reach, 0), min(y + reach + 1, labels.shape[0]))
         columns = np.arange(max(x - reach, 0), min(x + reach + 1, labels.shape[1]))
@@ -129,15 +138,16 @@ def compete(
     molecules: Molecules,
     labels: NDArray[np.int32],
     types: CellTypes,
+    settings: Parameters = _SETTINGS,
     *,
     fabric: Fabric,
     spread: Spread | None = None,
     on_tile: OnTile | None = None,
 ) -> tuple[Tissue, Prediction]:
     """The tissue, and whose its molecules are by the claims of the cells as they start."""
-    tissue = Tissue(molecules, labels, _SETTINGS)
-    plan = plan_together(_SETTINGS, n_types=len(types.names), crowd=tissue.crowd(), fabric=fabric)
-    settings = _SETTINGS.replace(precision=plan.precision)
+    tissue = Tissue(molecules, labels, settings)
+    plan = plan_together(settings, n_types=len(types.names), crowd=tissue.crowd(), fabric=fabric)
+    settings = settings.replace(precision=plan.precision)
     state = initial_state(tissue.molecules, tissue.nucleus_of, tissue.nuclei, types, settings, device=fabric.device)
     prediction = predict(
         ClaimJudge(tissue, state, settings),
@@ -182,12 +192,14 @@ def won_by(
         weight += np.bincount(cell, prediction.cell_confidence[rows], minlength=len(n))
         won = np.flatnonzero(cell > n_given)
         place, gene = cell[won] - n_given - 1, tissue.molecules.gene[rows][won]
-        away = np.hypot(*(tissue.molecules.yx_px[rows][won] - places.yx_px[place]).T)
+        away = np.hypot(*(tissue.molecules.yx_px[rows][won] - places.yx_px[place] - 0.5).T)
         distance += np.bincount(place, away, minlength=n_places)
         counts += sparse.coo_array((np.ones(len(won)), (place, gene)), shape=counts.shape).tocsr()
     likelihood = counts @ log_profiles.T
     best = likelihood.max(1)
-    usual = max(float(np.median(weight[1 : n_given + 1])), 1e-6)
+    given = weight[1 : n_given + 1]
+    # of those that win any: the image may be larger than what was measured of it
+    usual = float(np.median(given[given > 0])) if (given > 0).any() else 1.0
     n, weight = np.maximum(n[n_given + 1 :], 1), weight[n_given + 1 :]
     evidence = np.maximum(best - counts @ log_ambient, 0)
     features = np.stack([np.log(weight / usual + _FEW), weight / n, np.log1p(evidence), distance / n / radius_px], axis=1)

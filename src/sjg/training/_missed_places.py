@@ -25,8 +25,8 @@ _REACH_RADII = 8.0
 #: a cell in contact with others is centred about this far from their nuclei; farther out only the density says where it is
 _ROOM_RADII = 2.6
 #: log odds that a place is a missed cell: benchmarks/quality/missed_fit.py
-_WEIGHTS = {"distance": 0.78, "room": 2.84, "gain": 0.48}
-_BIAS = -5.82
+_WEIGHTS = {"distance": 0.97, "room": 2.79, "gain": 0.55}
+_BIAS = -6.13
 #: the competition decides, so places that are rather not cells are put to it too
 _MIN_LOG_ODDS = -2.5
 #: nuclei whose types the place is compared with
@@ -192,7 +192,7 @@ def _type_of(
     gain, best, share = np.zeros(len(yx)), np.zeros(len(yx), np.int64), np.zeros(len(yx))
     if not len(yx):
         return gain, best, share
-    _, neighbour = tissue.nuclei.tree.query(yx, k=range(1, min(_N_NEIGHBOURS, len(tissue.nuclei)) + 1))
+    _, neighbour = tissue.nuclei.tree.query(yx + 0.5, k=range(1, min(_N_NEIGHBOURS, len(tissue.nuclei)) + 1))
     inside = cKDTree(part.yx_px).query_ball_point(yx + 0.5, np.minimum(distance, _TYPE_RADII) * tissue.radius_px)
     for k, members in enumerate(inside):
         gene = part.gene[members]
