@@ -118,7 +118,7 @@ def segment(
     find_missed
         Also make cells where no nucleus shows but transcripts form a cell of their own, far from all nuclei; their ``nucleus_id`` is 0. On
         simulated tissue with 10 % missed nuclei it finds 6 of 10 such cells in crowded tissue (4 where cells show 12 transcripts) and 9 of
-        10 in sparse tissue, and 84 to 96 % of those that it makes are real; where none is missed, 1 to 11 cells in a thousand are made up.
+        10 in sparse tissue, and 83 to 98 % of those that it makes are real; where none is missed, up to 11 cells in a thousand are made up.
     key_added
         Prefix of everything written.
     device
