@@ -73,6 +73,17 @@ class RunInputs(RunArrays):
     types: CellTypes
 
 
+def choose_features(sdata: SpatialData, asked: str, points_key: str | None) -> Literal["transcripts", "channels"]:
+    """Transcripts wherever there are points, unless channels are asked for."""
+    if asked not in ("auto", "transcripts", "channels"):
+        raise InputError(f"features={asked!r}; choose 'auto', 'transcripts' or 'channels'.")
+    if asked == "channels" and points_key is not None:
+        raise InputError(f"features='channels' takes channels in place of points_key={points_key!r}; give one of the two.")
+    if asked == "channels" or (asked == "auto" and points_key is None and len(sdata.points) == 0 and len(sdata.images) > 0):
+        return "channels"
+    return "transcripts"
+
+
 def read_arrays(sdata: SpatialData, request: Request, *, shape: tuple[int, ...] | None = None) -> RunArrays:
     """Read image, transcripts, nuclei and reference into the working grid.
 

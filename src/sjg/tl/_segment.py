@@ -11,7 +11,7 @@ from sjg import access
 from sjg._keys import DEFAULT_KEY
 from sjg._logging import logger
 from sjg.core import InputError
-from sjg.tl._inputs import Request, RunInputs, read_inputs
+from sjg.tl._inputs import Request, RunInputs, choose_features, read_inputs
 from sjg.tl._missed import find_missed_nuclei
 from sjg.tl._progress import RunProgress
 from sjg.tl._run_quality import run_quality
@@ -197,7 +197,7 @@ def segment(
         raise InputError(f"checkpoint_interval={checkpoint_interval!r}; give a whole number >= 1, or None for the preset's.")
     if isinstance(random_state, bool) or not isinstance(random_state, int) or random_state < 0:
         raise InputError(f"random_state={random_state!r}; give a whole number >= 0.")
-    chosen = _features(sdata, features, points_key)
+    chosen = choose_features(sdata, features, points_key)
     if channel_values not in ("auto", "density", "intensity"):
         raise InputError(f"channel_values={channel_values!r}; choose 'auto', 'density' or 'intensity'.")
     if chosen == "transcripts" and (channels is not None or channel_values != "auto"):
@@ -266,17 +266,6 @@ def _settings(preset: str, max_epochs: int | None, changes: Mapping[str, Any] | 
             raise InputError(f"max_epochs={max_epochs!r}; give a whole number >= 1, or None for the preset's.")
         settings = settings.replace(n_rounds=max_epochs)
     return settings
-
-
-def _features(sdata: SpatialData, asked: str, points_key: str | None) -> Literal["transcripts", "channels"]:
-    """Transcripts wherever there are points, unless channels are asked for."""
-    if asked not in ("auto", "transcripts", "channels"):
-        raise InputError(f"features={asked!r}; choose 'auto', 'transcripts' or 'channels'.")
-    if asked == "channels" and points_key is not None:
-        raise InputError(f"features='channels' takes channels in place of points_key={points_key!r}; give one of the two.")
-    if asked == "channels" or (asked == "auto" and points_key is None and len(sdata.points) == 0 and len(sdata.images) > 0):
-        return "channels"
-    return "transcripts"
 
 
 def _run(inputs: RunInputs, settings: Parameters | PublishedParameters, *, checkpoint_interval: int | None, **options: Any) -> Segmentation:
