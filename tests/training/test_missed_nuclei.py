@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 import pytest
 from scipy import ndimage
 
 import sjg
+from sjg import training
 from sjg.core import CellTypes, Molecules
 from sjg.training import _missed_places, make_fabric, paint_nuclei
-from sjg.training import add_missed_nuclei as add_missed_nuclei_with
 
 SIDE, RADIUS, N_GENES = 24, 5, 6
 
-add_missed_nuclei = partial(add_missed_nuclei_with, fabric=make_fabric("cpu"))
+
+def add_missed_nuclei(*arguments, **options):
+    return training.add_missed_nuclei(*arguments, fabric=make_fabric("cpu"), **options)
 
 
 def chequerboard(missing=(), *, empty=(), n=7, per_cell=60, seed=0):
