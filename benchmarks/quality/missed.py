@@ -9,15 +9,14 @@ Rows go to results/missed.json.
 from __future__ import annotations
 
 import argparse
-import os
 import time
 from dataclasses import MISSING, fields
-from pathlib import Path
 
 import numpy as np
 import torch
 from conditions import CONDITIONS, Case, make_case
 from numpy.typing import NDArray
+from other_tissue import DATA_DIR
 from real import ca1
 from scipy import sparse
 from scores import RESULTS, Rows
@@ -74,7 +73,7 @@ def score_search(condition: str, missed_fraction: float, seed: int, size_um: flo
 
 def score_ca1(missed_fraction: float, seed: int) -> dict[str, float]:
     """The search on a part of CA1, of which some nuclei are hidden: they are real, what else is found nobody knows."""
-    sdata, _ = ca1(Path(os.environ["SJG_DATA_DIR"]))
+    sdata, _ = ca1(DATA_DIR)
     nuclei = np.asarray(sdata["nuclei"])
     ids = np.unique(nuclei[nuclei > 0])
     hidden = np.isin(nuclei, np.random.default_rng([seed, 1]).permutation(ids)[: round(missed_fraction * len(ids))])
@@ -116,12 +115,14 @@ def main() -> None:
     for condition in arguments.conditions:
         if condition not in (*CONDITIONS, CA1):
             parser.error(f"no condition {condition!r}; choose from {', '.join((*CONDITIONS, CA1))}")
-        if condition == CA1 and "SJG_DATA_DIR" not in os.environ:
-            print(f"{CA1} left out: SJG_DATA_DIR names no folder")
+        if condition == CA1 and not DATA_DIR.is_dir():
+            print(f"{CA1} left out: no data in {DATA_DIR}; name its folder as SJG_DATA_DIR")
             continue
         for fraction in arguments.fractions:
-            for seed in arguments.seeds:
-                key = {"condition": condition, "missed_fraction": fraction, "seed": seed, "size_um": arguments.size_um}
+            # nothing is random on a real section of which no nucleus is hidden
+            for seed in arguments.seeds if fraction or condition != CA1 else (0,):
+                size_um = None if condition == CA1 else arguments.size_um
+                key = {"condition": condition, "missed_fraction": fraction, "seed": seed, "size_um": size_um}
                 if arguments.again or not rows.has(**key):
                     scores = score_ca1(fraction, seed) if condition == CA1 else score_search(condition, fraction, seed, arguments.size_um)
                     rows.add({**key, **{name: None if value != value else value for name, value in scores.items()}})

@@ -27,6 +27,9 @@ from spatialdata.transformations import Identity, Scale
 
 from sjg.metrics import f1_at_iou, instance_iou
 
+#: real data
+DATA_DIR = Path(os.environ.get("SJG_DATA_DIR", Path(__file__).parents[3] / "shared" / "data"))
+
 
 @dataclass(frozen=True)
 class OtherTissue:
@@ -173,8 +176,7 @@ def _place_nuclei(rng: np.random.Generator, cells: NDArray[np.int32], settings: 
 
 def _class_means(rng: np.random.Generator, settings: OtherTissue) -> tuple[list[str], list[str], NDArray[np.float64]]:
     """(types, genes) shares of each type's transcripts."""
-    folder = Path(os.environ.get("SJG_DATA_DIR", Path(__file__).parents[2].parent / "shared" / "data"))
-    path = folder / "mouse_ca1_iss" / "reference_class_means.csv"
+    path = DATA_DIR / "mouse_ca1_iss" / "reference_class_means.csv"
     if path.is_file():
         table = pd.read_csv(path, index_col=0)
     else:

@@ -9,7 +9,6 @@ the mean expression of types found in those middles, as there is no other refere
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import tempfile
@@ -20,6 +19,7 @@ import numpy as np
 import pandas as pd
 from compare import cpu_seconds
 from methods import ENVIRONMENTS, HERE
+from other_tissue import DATA_DIR
 from scipy import ndimage
 from scores import RESULTS, Rows
 from skimage.segmentation import expand_labels
@@ -135,7 +135,7 @@ def other_tool(name: str, sdata: SpatialData, reference: pd.DataFrame | None, *,
 
 
 def main() -> None:
-    folder = Path(os.environ.get("SJG_DATA_DIR", HERE.parents[2] / "shared" / "data"))
+    folder = DATA_DIR
     rows = Rows(RESULTS / "real.json", ("section", "method"))
     sections = {"ca1": (ca1, 0.325), "merscope": (merscope, 0.432)}
     for section in sys.argv[1:] or sections:

@@ -51,21 +51,15 @@ class _Peaks:
 
 @dataclass(frozen=True)
 class _Part:
-    """A tile with a margin: the two windows, its molecules, transcripts and free ones per pixel, and labels; -1 beyond the tissue."""
+    """A tile with a margin: itself, its place in the arrays, its molecules, transcripts and free ones per pixel, and labels; -1 beyond the tissue."""
 
     tile: Window
-    wide: Window
+    inner: Window
     yx_px: NDArray[np.float32]
     gene: NDArray[np.int32]
     counts: NDArray[np.float32]
     free: NDArray[np.float32]
     labels: NDArray[np.integer]
-
-    @property
-    def core(self) -> tuple[slice, slice]:
-        """The tile in arrays of the wide window."""
-        margin = self.tile.y0 - self.wide.y0
-        return slice(margin, margin + self.tile.height), slice(margin, margin + self.tile.width)
 
 
 @dataclass(frozen=True)
@@ -143,8 +137,8 @@ def _density_around(tissue: Tissue) -> float:
     for part in _parts(tissue, None, int(tissue.radius_px) + 1):
         labels = part.labels
         if (labels > 0).any():
-            near = (ndimage.distance_transform_edt(labels <= 0)[part.core] <= tissue.radius_px) & (labels[part.core] == 0)
-            n_transcripts += float(part.counts[part.core][near].sum())
+            near = (part.inner.of(ndimage.distance_transform_edt(labels <= 0)) <= tissue.radius_px) & (part.inner.of(labels) == 0)
+            n_transcripts += float(part.inner.of(part.counts)[near].sum())
             n_pixels += float(near.sum())
     return max(n_transcripts, 1.0) / max(n_pixels, 1.0)
 
@@ -159,7 +153,9 @@ def _parts(tissue: Tissue, free: NDArray[np.floating] | None, margin: int) -> It
         np.add.at(counts, at, 1)
         if free is not None:
             np.add.at(free_counts, at, free[index])
-        yield _Part(tile, wide, yx, tissue.molecules.gene[index], counts, free_counts, wide.cut(tissue.labels, fill=-1))
+        yield _Part(
+            tile, tile.moved(-wide.y0, -wide.x0), yx, tissue.molecules.gene[index], counts, free_counts, wide.cut(tissue.labels, fill=-1)
+        )
         tissue.release()
 
 
@@ -174,9 +170,8 @@ def _peaks(part: _Part, radius: float, around: float) -> tuple[NDArray[np.int64]
         ndimage.gaussian_filter(np.minimum(distance, _ROOM_RADII) * d, _SMOOTHING_RADII * radius) for d in (np.minimum(density, 1), free)
     )
     peak = (free_room >= ndimage.maximum_filter(free_room, size=2 * int(1.2 * radius) + 1)) & (distance >= _MIN_DISTANCE_RADII)
-    core = part.core
-    y, x = np.nonzero(peak[core] & (free[core] >= _MIN_FREE_DENSITY))
-    return np.stack([y + part.tile.y0, x + part.tile.x0], 1), distance[core][y, x], room[core][y, x]
+    y, x = np.nonzero(part.inner.of(peak & (free >= _MIN_FREE_DENSITY)))
+    return np.stack([y + part.tile.y0, x + part.tile.x0], 1), part.inner.of(distance)[y, x], part.inner.of(room)[y, x]
 
 
 def _type_of(
