@@ -10,9 +10,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from sjg.core import InputError
 from sjg.labels import fill_holes, grow
+from sjg.labels._grow import background_wins
 
 STEPS = [(dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if dy or dx]
 F = np.float32
@@ -244,6 +247,71 @@ def test_arrays_and_tensors_give_the_same():
     read_only = case[2].copy()
     read_only.flags.writeable = False
     np.testing.assert_array_equal(labels, grow(case[0], case[1], read_only[:, :, ::1], type_weight=1.0)[0])
+
+
+#: what `grow` may use: operations that IEEE 754 fixes to the bit (pow is a square), and ones that only compare or move values
+EXACT = (
+    "add sub mul neg abs div pow floor_divide remainder clamp "
+    "eq ne lt le gt isinf min max amin amax argmax sort any bitwise_and bitwise_not bitwise_or where masked_fill "
+    "index index_put index_select gather scatter_reduce select slice cat stack unbind nonzero _unique2 "
+    "arange full full_like zeros zeros_like empty_like scalar_tensor _to_copy _local_scalar_dense lift_fresh "
+    "clone detach view squeeze unsqueeze constant_pad_nd"
+)
+#: the order of a sum is the device's choice: whole numbers only
+SUMS = frozenset({"sum", "index_add", "bincount"})
+#: the last bit is the device's choice: float64 only, see the next test
+LIBRARY = frozenset({"logaddexp"})
+
+
+class OtherDevice(TorchDispatchMode):
+    """Refuse what another device may round in another way, and write in another order where places repeat."""
+
+    def __init__(self, seed):
+        super().__init__()
+        self.generator = torch.Generator().manual_seed(seed)
+        self.used, self.repeated = set(), 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func._schema.name.removeprefix("aten::").rstrip("_")
+        dtypes = {leaf.dtype for leaf in tree_leaves((args, kwargs or {})) if isinstance(leaf, torch.Tensor)}
+        assert name in {*EXACT.split(), *SUMS, *LIBRARY}, f"{func} is not known to round alike everywhere"
+        assert name not in SUMS or not any(dtype.is_floating_point for dtype in dtypes), f"{func} of {dtypes}"
+        assert name not in LIBRARY or dtypes == {torch.float64}, f"{func} of {dtypes}"
+        self.used.add(name)
+        if name == "index_put" and args[2].ndim and args[1][0].numel() > 1:  # a value for each of several places
+            (place,), values = args[1], args[2]
+            assert len(place) == len(values)
+            order = torch.randperm(len(place), generator=self.generator)
+            self.repeated += len(place) - len(torch.unique(place))
+            args = (args[0], [place[order]], values[order], *args[3:])
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_result_hangs_on_nothing_that_a_device_is_free_to_choose(seed):
+    """Equal results on CPU and GPU, seen without one: each operation is exact, and threads may write in any order."""
+    case = [torch.from_numpy(a) for a in tissue(seed, (90, 110), 60, 5, sharpness=4.0, blur=3.0)]
+    plain = grow(*case, type_weight=2.0, max_distance_px=25)
+    with OtherDevice(seed) as device:
+        other = grow(*case, type_weight=2.0, max_distance_px=25)
+    assert torch.equal(plain[0], other[0])
+    assert torch.equal(plain[1], other[1])
+    assert device.repeated > 100  # places that several pixels sign at once
+    assert {"index_put", "scatter_reduce", "mul", "logaddexp"} <= device.used
+
+
+def test_last_bits_of_an_exponential_move_no_pixel():
+    posterior = torch.from_numpy(tissue(4, (300, 300), 9, 6, sharpness=3.0)[2])
+    wins = background_wins(posterior)
+    for toward in (-torch.inf, torch.inf):  # as if each sum had come out one bit lower or higher
+
+        class Nudged(TorchDispatchMode):
+            def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+                out = func(*args, **(kwargs or {}))
+                return torch.nextafter(out, torch.full_like(out, toward)) if "logaddexp" in str(func) else out  # noqa: B023
+
+        with Nudged():
+            assert torch.equal(background_wins(posterior), wins)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")

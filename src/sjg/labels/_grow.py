@@ -20,6 +20,8 @@ Array = TypeVar("Array", NDArray[np.generic], Tensor)
 _LOG_TOLERANCE = 1e-2
 #: background must win by more than rounding, so that a draw goes to the cells on every device
 _DRAW = 1e-5
+#: devices without float64
+_NO_FLOAT64 = ("mps",)
 
 
 def grow(
@@ -78,7 +80,9 @@ def grow(
 
     Notes
     -----
-    The result is exact and the same on CPU and GPU, at a memory of a few (H, W) planes beyond the posterior.
+    The result is exact and the same on CPU and GPU, at a memory of a few (H, W) planes beyond the posterior: costs are sums and
+    products that are rounded one by one, and the order in which threads write has no influence. (The background rule alone needs
+    exponentials; they are taken in float64, where another device's last bit is 1e-16 of a probability. Apple's MPS has none.)
 
     What happens at a pixel can only affect pixels whose cost is higher by `step_cost` for each pixel of the way. So a piece cut out
     with a halo of the largest finite cost (in the piece and in the whole) over `step_cost` gets exactly the labels of the whole,
@@ -124,10 +128,12 @@ def grow(
 
 def background_wins(log_posterior: Tensor) -> Tensor:
     """(H, W) bool: class 0 is likelier than all other classes of a (K + 1, H, W) log posterior together."""
-    any_type = log_posterior[1].to(torch.float32)
+    # exponentials end in other last bits on other devices: in float64 those are too small to move a pixel
+    dtype = torch.float32 if log_posterior.device.type in _NO_FLOAT64 else torch.float64
+    any_type = log_posterior[1].to(dtype)
     for plane in log_posterior[2:]:
-        any_type = torch.logaddexp(any_type, plane.to(torch.float32))
-    return log_posterior[0].to(torch.float32) > any_type + _DRAW
+        any_type = torch.logaddexp(any_type, plane.to(dtype))
+    return log_posterior[0].to(dtype) > any_type + _DRAW
 
 
 def _check(nuclei: Tensor, instance_type: Tensor, log_posterior: Tensor) -> None:
