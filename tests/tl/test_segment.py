@@ -238,6 +238,15 @@ def test_checkpoints_of_a_finished_run_can_be_resumed(tissue, tmp_path):
         quick(tissue, reference="reference", checkpoint_dir=tmp_path, resume=True, key_added="third", random_state=5)
 
 
+@pytest.mark.parametrize("preset", ["fast", "published"])
+def test_a_folder_without_a_checkpoint_is_refused_before_anything_is_read(tissue, tmp_path, monkeypatch, preset):
+    monkeypatch.setattr("sjg.tl._segment.read_inputs", lambda *_: pytest.fail("read"))
+    with pytest.raises(CheckpointError, match=f"{tmp_path} holds no checkpoint"):
+        sjg.tl.segment(tissue, reference="reference", preset=preset, checkpoint_dir=tmp_path, resume=True, progress=False)
+    with pytest.raises(CheckpointError, match="nowhere holds no checkpoint"):
+        quick(tissue, reference="reference", checkpoint_dir=tmp_path / "nowhere", resume=True)
+
+
 def test_published_preset_writes_the_same_elements(tissue):
     sjg.tl.segment(tissue, reference="reference", preset="published", max_epochs=2, progress=False)
     assert {"sjg_cells"} <= set(tissue.labels)

@@ -206,8 +206,10 @@ def segment(
         raise InputError("find_missed=True looks for transcripts far from nuclei; it is not for channels in place of genes.")
     chosen_points = access.choose_points(sdata, points_key) if chosen == "transcripts" else None
     access.check_output_keys(sdata, key_added, chosen_points, overwrite=overwrite)
-    from sjg.training import make_fabric
+    from sjg.training import check_resumable, make_fabric
 
+    if resume and checkpoint_dir is not None:
+        check_resumable(Path(checkpoint_dir))
     fabric = make_fabric(device)
     if preset == "published" and fabric.world_size > 1:
         raise InputError("preset='published' runs in one process; start it without torchrun.")

@@ -2,6 +2,7 @@
 
 from sjg.training._attribution import METHODS as ATTRIBUTION_METHODS
 from sjg.training._attribution import attribution_maps, importance_by
+from sjg.training._checkpoint import check_resumable
 from sjg.training._fabric import make_fabric
 from sjg.training._missed_nuclei import FoundNuclei, add_missed_nuclei, paint_nuclei
 from sjg.training._network_store import load_model
@@ -29,6 +30,7 @@ __all__ = [
     "TranscriptFeatures",
     "add_missed_nuclei",
     "attribution_maps",
+    "check_resumable",
     "importance_by",
     "load_model",
     "load_published",

@@ -42,6 +42,18 @@ def fingerprint(molecules: Molecules, nuclei_labels: np.ndarray, types: CellType
     return digest.hexdigest()
 
 
+def check_resumable(directory: Path) -> None:
+    """Refuse to go on from a folder that holds no checkpoint of any run, before any work is done.
+
+    Raises
+    ------
+    CheckpointError
+        There is none.
+    """
+    if not any(directory.glob("*" + _SUFFIX)):
+        raise CheckpointError(f"resume=True, but {directory} holds no checkpoint; run once with this checkpoint_dir, or set resume=False.")
+
+
 class Checkpoints:
     """The checkpoints of a run; without a folder everything here does nothing.
 
