@@ -50,6 +50,7 @@ CONDITIONS: dict[str, Condition] = {
     "imperfect nuclei": Condition({"missed_fraction": 0.05, "merged_fraction": 0.05, "jitter_um": 0.75}),
     "10 % missed nuclei": Condition({"missed_fraction": 0.1}),
     "10 % wrong types": Condition({"wrong_type_fraction": 0.1}),
+    "one cell type": Condition({"n_cell_types": 1}),
     "no reference": Condition(reference=False),
     "no reference, 40": Condition({"transcripts_per_cell": 40}, reference=False),
     "second simulator, 120": Condition(variant="120"),
@@ -57,6 +58,7 @@ CONDITIONS: dict[str, Condition] = {
     "second simulator, 12": Condition(variant="12"),
     "second simulator, large cells": Condition(variant="large cells"),
     "second simulator, diffuse, noisy": Condition(variant="diffuse, noisy"),
+    "second simulator, one type": Condition(variant="one type"),
     "second simulator, no reference": Condition(variant="120", reference=False),
 }
 

@@ -49,13 +49,14 @@ class OtherTissue:
     expression_variance: float = 0.2
 
 
-#: 120 transcripts per cell, and the four changes of it that the method page reports
+#: 120 transcripts per cell, the four changes of it that the method page reports, and tissue of a single type, where genes tell cells apart no more
 VARIANTS = {
     "120": OtherTissue(),
     "40": OtherTissue(transcripts_per_cell=40),
     "large cells": OtherTissue(n_cells=280),
     "12": OtherTissue(transcripts_per_cell=12),
     "diffuse, noisy": OtherTissue(transcripts_per_cell=200, diffusion_um=2.0, noise_fraction=0.2),
+    "one type": OtherTissue(n_types=1),
 }
 
 
