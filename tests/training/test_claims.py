@@ -133,6 +133,17 @@ def test_scene_tells_noise_from_cells(planted, state, tissue):
     assert all(np.isfinite(list(dataclasses.asdict(spoiled).values())))
 
 
+@pytest.mark.parametrize("n_types", [1, 2])
+def test_tissue_of_one_type_is_not_taken_for_contaminated(plant_tissue, n_types):
+    """Where genes tell nothing, evidence over expected evidence is noise over nothing: it told the network that nuclei are full of others' molecules."""
+    planted = plant_tissue(n_types=n_types, n_genes=40, seed=3)
+    tissue = Tissue(planted.molecules, planted.nuclei, PARAMETERS)
+    start = initial_state(tissue.molecules, tissue.nucleus_of, tissue.nuclei, planted.types, PARAMETERS, device=torch.device("cpu"))
+    scene = measure_scene(tissue, start)
+    assert ((scene.purity, scene.ring_purity) == (0.7, 0.45)) == (n_types == 1)
+    assert scene.purity > 0.5
+
+
 def test_weights_survive_a_round_trip_and_bad_files_are_refused(tmp_path):
     net = ClaimNet(N_CHANNELS, channels=(4, 8))
     save_claim_net(net, tmp_path / "claims.npz")

@@ -17,6 +17,9 @@ _SAMPLE = 100_000
 _SAMPLE_PIXELS = 40_000
 _RING_RADII = 0.5
 _FAR_RADII = 2.0
+#: nats per molecule below which types differ too little to tell how pure a place is, and what is assumed then: between the middle of
+#: all the tissues that the claim network has seen and that of clean ones
+_MIN_EVIDENCE, _ASSUMED_PURITY, _ASSUMED_RING_PURITY = 0.05, 0.7, 0.45
 #: molecules that the expected log density far from nuclei is worth, and what is expected there beside all of the outside
 _FAR_STRENGTH, _FAR_EXPECTED = 3.0, 0.3
 
@@ -35,7 +38,7 @@ class Scene:
         The same beyond two radii from any nucleus.
     purity, ring_purity
         Evidence of molecules for the nucleus that holds them, or that is less than half a radius away, over the evidence that
-        molecules of these cells would give.
+        molecules of these cells would give; a typical value in tissue of one type, where genes tell nothing.
     """
 
     level: float
@@ -75,17 +78,19 @@ def measure_scene(tissue: Tissue, state: CellState) -> Scene:
     typical = (state.profiles * log_ratio(state.profiles.T, state.prior_ambient).T).sum(1)
     expected = (state.posterior @ typical)[cells[:, 0]]
 
-    def purity(where: np.ndarray) -> float:
+    def purity(where: np.ndarray, assumed: float) -> float:
         mask = torch.as_tensor(where, device=device)
         total = float(expected[mask].sum())
-        return float(np.clip(float(found[mask].sum()) / total, -0.5, 1.5)) if total > 1e-6 else 0.0
+        if total <= _MIN_EVIDENCE * int(where.sum()):
+            return assumed
+        return float(np.clip(float(found[mask].sum()) / total, -0.5, 1.5))
 
     return Scene(
         level=float(np.log(max(state.median_density * radius**2, 1e-3))),
         outside=_log_ratio_of(tissue.density_outside, tissue.density),
         far=_far(tissue, distance[holder == 0], len(gene) / max(len(taken), 1)),
-        purity=purity(holder > 0),
-        ring_purity=purity((holder == 0) & (distance < _RING_RADII * radius)),
+        purity=purity(holder > 0, _ASSUMED_PURITY),
+        ring_purity=purity((holder == 0) & (distance < _RING_RADII * radius), _ASSUMED_RING_PURITY),
     )
 
 
