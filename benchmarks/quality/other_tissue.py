@@ -49,7 +49,7 @@ class OtherTissue:
     expression_variance: float = 0.2
 
 
-#: 120 transcripts per cell, the four changes of it that the method page reports, and tissue of a single type, where genes tell cells apart no more
+#: 120 transcripts per cell, the four changes of it that the project's method page reports, and tissue of a single type
 VARIANTS = {
     "120": OtherTissue(),
     "40": OtherTissue(transcripts_per_cell=40),

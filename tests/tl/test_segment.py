@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -241,7 +243,8 @@ def test_checkpoints_of_a_finished_run_can_be_resumed(tissue, tmp_path):
 @pytest.mark.parametrize("preset", ["fast", "published"])
 def test_a_folder_without_a_checkpoint_is_refused_before_anything_is_read(tissue, tmp_path, monkeypatch, preset):
     monkeypatch.setattr("sjg.tl._segment.read_inputs", lambda *_: pytest.fail("read"))
-    with pytest.raises(CheckpointError, match=f"{tmp_path} holds no checkpoint"):
+    (tmp_path / "weights.pt").write_bytes(b"of something else")
+    with pytest.raises(CheckpointError, match=re.escape(f"{tmp_path} holds no checkpoint")):
         sjg.tl.segment(tissue, reference="reference", preset=preset, checkpoint_dir=tmp_path, resume=True, progress=False)
     with pytest.raises(CheckpointError, match="nowhere holds no checkpoint"):
         quick(tissue, reference="reference", checkpoint_dir=tmp_path / "nowhere", resume=True)

@@ -26,6 +26,8 @@ from sjg.training._parameters import Parameters
 #: first line of a checkpoint; the second is the SHA-256 of the rest
 _MAGIC = b"sjg checkpoint 3\n"
 _SUFFIX, _PREVIOUS = ".pt", ".previous.pt"
+#: name of the checkpoint of the training, in every preset
+TRAINING = "checkpoint"
 
 
 def fingerprint(molecules: Molecules, nuclei_labels: np.ndarray, types: CellTypes, parameters: Parameters, random_state: Any) -> str:
@@ -42,7 +44,7 @@ def fingerprint(molecules: Molecules, nuclei_labels: np.ndarray, types: CellType
     return digest.hexdigest()
 
 
-def check_resumable(directory: Path) -> None:
+def check_resumable(directory: Path | None) -> None:
     """Refuse to go on from a folder that holds no checkpoint of any run, before any work is done.
 
     Raises
@@ -50,7 +52,7 @@ def check_resumable(directory: Path) -> None:
     CheckpointError
         There is none.
     """
-    if not any(directory.glob("*" + _SUFFIX)):
+    if directory is None or not any((directory / (TRAINING + suffix)).exists() for suffix in (_SUFFIX, _PREVIOUS)):
         raise CheckpointError(f"resume=True, but {directory} holds no checkpoint; run once with this checkpoint_dir, or set resume=False.")
 
 

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 from sjg.core import (
     CellTypes,
-    CheckpointError,
     InputError,
     Molecules,
     Segmentation,
@@ -30,7 +29,7 @@ from sjg.core import (
     values_at,
 )
 from sjg.labels import fill_holes, keep_connected, smooth_outlines
-from sjg.training._checkpoint import Checkpoints, fingerprint
+from sjg.training._checkpoint import TRAINING, Checkpoints, check_resumable, fingerprint
 from sjg.training._importance import gene_importance
 from sjg.training._judges import ClaimJudge, FoldJudge, Judge
 from sjg.training._model import NOISE_FRACTION, CompetitionModel
@@ -47,7 +46,6 @@ from sjg.training._windows import Window, tiles
 from sjg.training._workers import starmap_in_threads
 
 _MAX_NOISE_OUTSIDE = 0.5
-_TRAINING = "checkpoint"
 _PHASES = ("types", "cells")
 
 OnProgress = Callable[[dict[str, Any]], None]
@@ -209,12 +207,9 @@ def _take_up(trainer: Trainer, checkpoints: Checkpoints, *, resume: bool) -> lis
     if not resume:
         checkpoints.clear()
         return []
-    content = checkpoints.load(_TRAINING)
-    if content is None:
-        raise CheckpointError(
-            f"resume=True, but {checkpoints.directory} holds no checkpoint; run once with this checkpoint_dir, or set resume=False."
-        )
-    return restore(trainer, content)
+    check_resumable(checkpoints.directory)
+    content = checkpoints.load(TRAINING)
+    return [] if content is None else restore(trainer, content)
 
 
 def _train(trainer: Trainer, history: list[dict[str, Any]], checkpoints: Checkpoints, report: OnProgress) -> None:
@@ -233,7 +228,7 @@ def _train(trainer: Trainer, history: list[dict[str, Any]], checkpoints: Checkpo
         round_ends = trainer.round_is_over
         if round_ends:
             history.append(trainer.end_round())
-        checkpoints.after(trainer.step, lambda: snapshot(trainer, history), _TRAINING, last=round_ends)
+        checkpoints.after(trainer.step, lambda: snapshot(trainer, history), TRAINING, last=round_ends)
 
 
 @dataclass(frozen=True)

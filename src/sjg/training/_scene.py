@@ -17,9 +17,10 @@ _SAMPLE = 100_000
 _SAMPLE_PIXELS = 40_000
 _RING_RADII = 0.5
 _FAR_RADII = 2.0
-#: nats per molecule below which types differ too little to tell how pure a place is, and what is assumed then: between the middle of
-#: all the tissues that the claim network has seen and that of clean ones
-_MIN_EVIDENCE, _ASSUMED_PURITY, _ASSUMED_RING_PURITY = 0.05, 0.7, 0.45
+#: nats per molecule by which cells of different types differ, below which purity cannot be measured, and what is assumed then: between
+#: the middle of all the tissues that the claim network has seen and that of clean ones
+_MIN_INFORMATION, ASSUMED_PURITY, ASSUMED_RING_PURITY = 0.05, 0.7, 0.45
+_SAMPLE_CELLS = 1000
 #: molecules that the expected log density far from nuclei is worth, and what is expected there beside all of the outside
 _FAR_STRENGTH, _FAR_EXPECTED = 3.0, 0.3
 
@@ -38,7 +39,7 @@ class Scene:
         The same beyond two radii from any nucleus.
     purity, ring_purity
         Evidence of molecules for the nucleus that holds them, or that is less than half a radius away, over the evidence that
-        molecules of these cells would give; a typical value in tissue of one type, where genes tell nothing.
+        molecules of these cells would give; typical values where types hardly differ, as in tissue of one type.
     """
 
     level: float
@@ -78,20 +79,29 @@ def measure_scene(tissue: Tissue, state: CellState) -> Scene:
     typical = (state.profiles * log_ratio(state.profiles.T, state.prior_ambient).T).sum(1)
     expected = (state.posterior @ typical)[cells[:, 0]]
 
+    # without it, evidence over expected evidence is noise, or a reference of another assay, over nothing
+    measurable = _information(state) > _MIN_INFORMATION
+
     def purity(where: np.ndarray, assumed: float) -> float:
+        if not measurable:
+            return assumed
         mask = torch.as_tensor(where, device=device)
         total = float(expected[mask].sum())
-        if total <= _MIN_EVIDENCE * int(where.sum()):
-            return assumed
-        return float(np.clip(float(found[mask].sum()) / total, -0.5, 1.5))
+        return float(np.clip(float(found[mask].sum()) / total, -0.5, 1.5)) if total > 1e-6 else 0.0
 
     return Scene(
         level=float(np.log(max(state.median_density * radius**2, 1e-3))),
         outside=_log_ratio_of(tissue.density_outside, tissue.density),
         far=_far(tissue, distance[holder == 0], len(gene) / max(len(taken), 1)),
-        purity=purity(holder > 0, _ASSUMED_PURITY),
-        ring_purity=purity((holder == 0) & (distance < _RING_RADII * radius), _ASSUMED_RING_PURITY),
+        purity=purity(holder > 0, ASSUMED_PURITY),
+        ring_purity=purity((holder == 0) & (distance < _RING_RADII * radius), ASSUMED_RING_PURITY),
     )
+
+
+def _information(state: CellState) -> float:
+    """What a molecule tells of its cell's type on average, in nats: profiles of an even sample of the cells against their mean."""
+    profile = state.posterior[:: max(1, len(state.posterior) // _SAMPLE_CELLS)] @ state.profiles
+    return float((profile * log_ratio(profile.T, profile.mean(0)).T).sum(1).mean())
 
 
 def _far(tissue: Tissue, distance_px: np.ndarray, weight: float) -> float:
