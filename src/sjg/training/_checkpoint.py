@@ -44,7 +44,7 @@ def fingerprint(molecules: Molecules, nuclei_labels: np.ndarray, types: CellType
     return digest.hexdigest()
 
 
-def check_resumable(directory: Path | None) -> None:
+def check_resumable(directory: Path) -> None:
     """Refuse to go on from a folder that holds no checkpoint of any run, before any work is done.
 
     Raises
@@ -52,8 +52,13 @@ def check_resumable(directory: Path | None) -> None:
     CheckpointError
         There is none.
     """
-    if directory is None or not any((directory / (TRAINING + suffix)).exists() for suffix in (_SUFFIX, _PREVIOUS)):
-        raise CheckpointError(f"resume=True, but {directory} holds no checkpoint; run once with this checkpoint_dir, or set resume=False.")
+    if not any((directory / (TRAINING + suffix)).exists() for suffix in (_SUFFIX, _PREVIOUS)):
+        raise no_checkpoint(directory)
+
+
+def no_checkpoint(directory: Path | None) -> CheckpointError:
+    """The error where `resume` finds nothing to go on from."""
+    return CheckpointError(f"resume=True, but {directory} holds no checkpoint; run once with this checkpoint_dir, or set resume=False.")
 
 
 class Checkpoints:

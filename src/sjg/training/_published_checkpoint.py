@@ -14,10 +14,11 @@ import torch
 from numpy.typing import NDArray
 
 from sjg.core import CellTypes, CheckpointError
+from sjg.training._checkpoint import TRAINING, no_checkpoint
 from sjg.training._published_features import Features
 from sjg.training._published_parameters import PublishedParameters
 
-CHECKPOINT, LABELS = "checkpoint.pt", "labels.npz"
+CHECKPOINT, LABELS = f"{TRAINING}.pt", "labels.npz"
 _FORMAT = 2
 #: what may differ between a run and the one that continues it
 _FREE = ("n_rounds", "checkpoint_interval", "tile_size_px", "n_importance_patches")
@@ -76,9 +77,7 @@ def load(directory: Path, run: str, *, device: torch.device) -> dict[str, Any]:
     """
     path = directory / CHECKPOINT
     if not path.exists():
-        raise CheckpointError(
-            f"resume=True, but {directory} holds no {CHECKPOINT}; run once with this checkpoint_dir, or set resume=False."
-        )
+        raise no_checkpoint(directory)
     try:
         content: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
     except Exception as error:  # torch raises many kinds for a damaged file

@@ -29,7 +29,7 @@ from sjg.core import (
     values_at,
 )
 from sjg.labels import fill_holes, keep_connected, smooth_outlines
-from sjg.training._checkpoint import TRAINING, Checkpoints, check_resumable, fingerprint
+from sjg.training._checkpoint import TRAINING, Checkpoints, fingerprint, no_checkpoint
 from sjg.training._importance import gene_importance
 from sjg.training._judges import ClaimJudge, FoldJudge, Judge
 from sjg.training._model import NOISE_FRACTION, CompetitionModel
@@ -207,9 +207,10 @@ def _take_up(trainer: Trainer, checkpoints: Checkpoints, *, resume: bool) -> lis
     if not resume:
         checkpoints.clear()
         return []
-    check_resumable(checkpoints.directory)
     content = checkpoints.load(TRAINING)
-    return [] if content is None else restore(trainer, content)
+    if content is None:
+        raise no_checkpoint(checkpoints.directory)
+    return restore(trainer, content)
 
 
 def _train(trainer: Trainer, history: list[dict[str, Any]], checkpoints: Checkpoints, report: OnProgress) -> None:
