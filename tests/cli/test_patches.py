@@ -109,7 +109,7 @@ def test_read_and_write_are_inverse(folder: Path):
         (("--preset", "fast", "--attr-epoch", "3"), "belong to --preset published"),
         (("--attribution", "captum"), "closed_form"),
         (("--patch-size", "0"), "patch_size_px"),
-        (("--resume",), "holds no checkpoint"),
+        (("--resume",), "or leave out --resume"),
         (("-o", "/nowhere/out.zarr"), "does not exist"),
     ],
 )

@@ -71,8 +71,12 @@ def as_options(text: str, options: Mapping[str, str]) -> str:
     ...     {"points_key": "--points-key", "overwrite": "--overwrite"},
     ... )
     "--points-key 'spots' is not there; pass --overwrite or --points-key."
+    >>> as_options("give another folder, or set resume=False.", {"resume": "--resume"})
+    'give another folder, or leave out --resume.'
     """
     for name, option in options.items():
+        text = re.sub(rf"\bwith {name}=False\b", f"without {option}", text)
+        text = re.sub(rf"\b(set )?{name}=False\b", f"leave out {option}", text)
         text = re.sub(rf"\b{name}=True\b", option, text)
         text = re.sub(rf"\b{name}=(?=['\"\w\[(-])", f"{option} ", text)
         # a word without an underscore may be no argument
