@@ -57,6 +57,7 @@ VARIANTS: dict[str, Variant] = {
     "without background": Variant(no_background=True),
     "with attribution gate": Variant({"attribution_gate": "evidence", "attribution_epoch": 0}),
     "without nuclei in the network's input": Variant({"use_context": False}),
+    "reference as it is": Variant({"calibrate_reference": False}),
     "without reference": Variant(arguments={"reference": None}),
     "without revision of types": Variant({"revise_types": False}),
     "without expression of single cells": Variant({"own_profiles": False}),
@@ -81,7 +82,9 @@ def method_of(variant: Variant, preset: str) -> Method:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=list(VARIANTS))
-    parser.add_argument("--conditions", nargs="+", default=["base", "second simulator, 40"], choices=list(CONDITIONS))
+    parser.add_argument(
+        "--conditions", nargs="+", default=["base", "second simulator, 40", "second simulator, other reference"], choices=list(CONDITIONS)
+    )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--preset", default="default")
     parser.add_argument("--size-um", type=float, default=128)

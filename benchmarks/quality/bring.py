@@ -41,7 +41,7 @@ def export(folder: Path, condition: str, seed: int, size_um: float) -> None:
             "nucleus": case.nuclei[case.pixel],
         }
     ).to_csv(target / "transcripts.csv", index=False)
-    pd.DataFrame(case.profiles.T, case.gene_names, case.type_names).to_csv(target / "reference.csv")
+    pd.DataFrame(case.profiles.T, case.gene_names, case.reference_types).to_csv(target / "reference.csv")
     about = {"condition": condition, "seed": seed, "size_um": size_um, "pixel_size_um": case.pixel_size_um}
     (target / "tissue.json").write_text(json.dumps(about) + "\n")
 

@@ -29,11 +29,14 @@ class Condition:
         Name of a variant of the second simulator, instead.
     reference
         Whether the class means are given.
+    lacks
+        How many of the most common types the class means do not have.
     """
 
     settings: Mapping[str, Any] = field(default_factory=dict)
     variant: str | None = None
     reference: bool = True
+    lacks: int = 0
 
 
 #: base case: cells in contact, 120 transcripts per cell, 100 genes, 0.5-um diffusion, 8 % noise, perfect nuclei, reference given
@@ -51,6 +54,9 @@ CONDITIONS: dict[str, Condition] = {
     "10 % missed nuclei": Condition({"missed_fraction": 0.1}),
     "10 % wrong types": Condition({"wrong_type_fraction": 0.1}),
     "one cell type": Condition({"n_cell_types": 1}),
+    # efficiencies as between the hippocampus section of Qian et al. and its scRNA-seq: their logarithms differ by 1.1
+    "reference of another assay": Condition({"reference_spread": 1.0}),
+    "reference lacks two types": Condition(lacks=2),
     "no reference": Condition(reference=False),
     "no reference, 40": Condition({"transcripts_per_cell": 40}, reference=False),
     "second simulator, 120": Condition(variant="120"),
@@ -59,6 +65,7 @@ CONDITIONS: dict[str, Condition] = {
     "second simulator, large cells": Condition(variant="large cells"),
     "second simulator, diffuse, noisy": Condition(variant="diffuse, noisy"),
     "second simulator, one type": Condition(variant="one type"),
+    "second simulator, other reference": Condition(variant="other reference"),
     "second simulator, no reference": Condition(variant="120", reference=False),
 }
 
@@ -77,8 +84,10 @@ class Case:
         (H, W) int32, ids shared.
     yx_px, gene, true_cell
         (N, 2) positions in pixels, (N,) gene and true cell (0 = noise) of each transcript.
-    gene_names, type_names, profiles
-        Genes, types and (K, G) class means.
+    gene_names, type_names
+        Genes and types.
+    reference_types, profiles
+        Types of the reference and its (K, G) class means.
     cell_type
         (n,) index of the true type of cells 1..n.
     pixel_size_um
@@ -96,6 +105,7 @@ class Case:
     true_cell: NDArray[np.int64]
     gene_names: tuple[str, ...]
     type_names: tuple[str, ...]
+    reference_types: tuple[str, ...]
     profiles: NDArray[np.float64]
     cell_type: NDArray[np.int64]
     pixel_size_um: float
@@ -120,8 +130,10 @@ def make_case(name: str, seed: int, *, size_um: float) -> Case:
         sdata = other_tissue(replace(settings, shape=(side, side), n_cells=n_cells), seed=seed)
         pixel_size_um = settings.pixel_size_um
     points = sdata["transcripts"].compute()
+    names = sdata["reference"].obs_names
+    types = sdata["truth"].obs["cell_type"].astype(str)
+    sdata["reference"] = sdata["reference"][~names.isin(types.value_counts().index[: condition.lacks])].copy()
     reference = sdata["reference"]
-    types = sdata["truth"].obs["cell_type"]
     return Case(
         name=name,
         seed=seed,
@@ -133,8 +145,9 @@ def make_case(name: str, seed: int, *, size_um: float) -> Case:
         gene=points["gene"].cat.codes.to_numpy(np.int64),
         true_cell=points["true_cell"].to_numpy(np.int64),
         gene_names=tuple(points["gene"].cat.categories),
-        type_names=tuple(reference.obs_names),
+        type_names=tuple(names),
+        reference_types=tuple(reference.obs_names),
         profiles=np.asarray(reference.to_df()[list(points["gene"].cat.categories)], float),
-        cell_type=reference.obs_names.get_indexer(types.astype(str)),
+        cell_type=names.get_indexer(types),
         pixel_size_um=pixel_size_um,
     )

@@ -136,7 +136,7 @@ def write_inputs(case: Case, path: Path) -> None:
         "cell_diameter_um": np.sqrt(4 / np.pi * np.bincount(case.truth.ravel())[1:].mean()) * case.pixel_size_um,
     }
     if case.condition.reference:
-        arrays |= {"profiles": case.profiles, "type_names": np.array(case.type_names)}
+        arrays |= {"profiles": case.profiles, "type_names": np.array(case.reference_types)}
     np.savez_compressed(path, **arrays)
 
 

@@ -47,9 +47,13 @@ class OtherTissue:
     diffusion_um: float = 0.5
     size_variance: float = 0.1
     expression_variance: float = 0.2
+    #: spread of the efficiencies of genes in the reference, and of what single types show there beyond that (of logarithms)
+    reference_spread: float = 0.0
+    reference_deviation: float = 0.0
 
 
-#: 120 transcripts per cell, the four changes of it that the project's method page reports, and tissue of a single type
+#: 120 transcripts per cell, the four changes of it that the project's method page reports, tissue of a single type, and a reference of
+#: another assay
 VARIANTS = {
     "120": OtherTissue(),
     "40": OtherTissue(transcripts_per_cell=40),
@@ -57,6 +61,7 @@ VARIANTS = {
     "12": OtherTissue(transcripts_per_cell=12),
     "diffuse, noisy": OtherTissue(transcripts_per_cell=200, diffusion_um=2.0, noise_fraction=0.2),
     "one type": OtherTissue(n_types=1),
+    "other reference": OtherTissue(reference_spread=0.6, reference_deviation=0.6),
 }
 
 
@@ -64,7 +69,7 @@ def other_tissue(settings: OtherTissue | None = None, *, seed: int = 0) -> Spati
     """A tissue with the elements of ``sjg.datasets.simulated_tissue``, by other rules."""
     settings = settings or OtherTissue()
     # one stream per step: a variant changes its own step and none of the others
-    rng = [np.random.default_rng([seed, step]) for step in range(7)]
+    rng = [np.random.default_rng([seed, step]) for step in range(8)]
     cells = _grow_cells(rng[0], settings)
     n = int(cells.max())
     nuclei = _place_nuclei(rng[1], cells, settings)
@@ -90,7 +95,10 @@ def other_tissue(settings: OtherTissue | None = None, *, seed: int = 0) -> Spati
         index=[str(i) for i in range(1, n + 1)],
     )
     truth = TableModel.parse(AnnData(counts, obs, pd.DataFrame(index=genes)), region="cells", region_key="region", instance_key="cell_id")
-    reference = AnnData(means * settings.transcripts_per_cell, pd.DataFrame(index=names), pd.DataFrame(index=genes))
+    seen = np.exp(
+        settings.reference_spread * rng[6].standard_normal(len(genes)) + settings.reference_deviation * rng[7].standard_normal(means.shape)
+    )
+    reference = AnnData(seen * means * settings.transcripts_per_cell, pd.DataFrame(index=names), pd.DataFrame(index=genes))
     return SpatialData(
         images={"dapi": Image2DModel.parse(dapi[None], dims=("c", "y", "x"), c_coords=["dapi"], transformations=scale())},
         labels={key: Labels2DModel.parse(a, dims=("y", "x"), transformations=scale()) for key, a in (("nuclei", nuclei), ("cells", cells))},

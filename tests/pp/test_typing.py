@@ -108,3 +108,19 @@ def test_overdispersed_counts_are_less_sure(planted_types):
 def test_refuses(counts, profiles, match):
     with pytest.raises(ValueError, match=match):
         type_nuclei(counts, profiles)
+
+
+def test_types_of_a_reference_that_errs_are_found_again(planted_types):
+    counts, truth, profiles, _ = planted_types(1500, 8, 25, contrast=0.5, seed=4)
+    wrong = profiles * np.exp(np.random.default_rng(1).normal(0, 1.0, profiles.shape))
+    trusted = _right(type_nuclei(counts, wrong, parameters=TypingParameters(n_revisions=0)), truth)
+    revised = _right(type_nuclei(counts, wrong), truth)
+    best = _right(type_nuclei(counts, profiles), truth)
+    assert revised - trusted > 0.4 * (best - trusted) > 0.01
+
+
+def test_a_reference_that_is_right_is_not_revised_to_the_worse(planted_types):
+    for n_transcripts in (5, 25):
+        counts, truth, profiles, _ = planted_types(1500, 8, n_transcripts, contrast=0.5, seed=5)
+        trusted = _right(type_nuclei(counts, profiles, parameters=TypingParameters(n_revisions=0)), truth)
+        assert _right(type_nuclei(counts, profiles), truth) > trusted - 0.005

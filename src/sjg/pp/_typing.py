@@ -10,10 +10,14 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array, issparse
 from scipy.special import gammaln, logsumexp
 
+from sjg.training import as_probabilities, fit_profiles
+
 #: concentrations tried for the Dirichlet; infinity is the multinomial
 _CONCENTRATIONS = (np.inf, 400.0, 150.0, 60.0, 25.0)
 #: nuclei on which the concentration is chosen
 _MAX_NUCLEI_FOR_CHOICE = 2000
+#: relative spread of the deviations from the reference below which it fits
+_FITS = 0.05
 #: nuclei whose likelihood is computed together
 _ROWS = 1 << 13
 
@@ -26,6 +30,9 @@ class TypingParameters:
     ----------
     n_iterations
         Rounds of expectation maximisation over gene efficiencies and class frequencies; 0 takes the profiles as they are.
+    n_revisions
+        Times that the profiles are fitted to what the nuclei of each class show, and the nuclei typed again; less where the reference
+        fits. 0 trusts the reference.
     ambient_fraction
         Fraction of the transcripts of a nucleus that come from the whole tissue's composition whatever its class. It keeps a
         single misplaced transcript from ruling a class out and stands in for means that are zero.
@@ -41,6 +48,7 @@ class TypingParameters:
     """
 
     n_iterations: int = 10
+    n_revisions: int = 3
     ambient_fraction: float = 0.08
     efficiency_prior: float = 10.0
     frequency_prior: float = 5.0
@@ -55,7 +63,8 @@ def type_nuclei(counts: Any, profiles: NDArray[np.floating[Any]], *, parameters:
     matters. The expected composition is ``(1 - a) * e_g * mu_kg / sum + a * q_g``: mu the class means, e the efficiency of each gene
     in situ relative to the reference (as in pciSeq :cite:p:`qian2020pciseq`), q the composition of the tissue, a the ambient
     fraction. Efficiencies and class frequencies are estimated by expectation maximisation under priors that hold them near 1 and
-    near uniform where data are few.
+    near uniform where data are few. Where classes show other genes than their reference says, their profiles follow, by as much as
+    the data tell that references err (:func:`sjg.training.fit_profiles`).
 
     Parameters
     ----------
@@ -90,14 +99,31 @@ def type_nuclei(counts: Any, profiles: NDArray[np.floating[Any]], *, parameters:
         raise ValueError(f"profiles must be (K, {matrix.shape[1]}) with K >= 1 for counts {matrix.shape}, got {means.shape}")
     if not np.isfinite(means).all() or (means < 0).any():
         raise ValueError("profiles must be finite and not negative")
-    n_classes = len(means)
     totals = np.asarray(matrix.sum(axis=1)).ravel()
     seen = np.asarray(matrix.sum(axis=0)).ravel()
     ambient = (seen + 1.0) / (seen + 1.0).sum()
     shape = means / np.maximum(means.sum(axis=1, keepdims=True), np.finfo(float).tiny)
     shape[means.sum(axis=1) == 0] = ambient
-    efficiency = np.ones(means.shape[1])
-    frequencies = np.full(n_classes, 1.0 / n_classes)
+    mixed, frequencies = _fit(matrix, shape, ambient, parameters)
+    if totals.any():
+        given = as_probabilities(shape, seen)
+        for _ in range(parameters.n_revisions):
+            posterior = _posterior(multinomial_log_likelihood(matrix, mixed), frequencies)
+            fitted = fit_profiles(given, np.asarray(matrix.T @ posterior).T)
+            if fitted.deviation.spread < _FITS:
+                break
+            mixed, frequencies = _fit(matrix, fitted.inside, ambient, parameters)
+    concentration = parameters.concentration or likeliest_concentration(matrix, mixed, frequencies)
+    return _posterior(dirichlet_multinomial_log_likelihood(matrix, mixed, concentration), frequencies)
+
+
+def _fit(
+    matrix: csr_array, shape: NDArray[np.float64], ambient: NDArray[np.float64], parameters: TypingParameters
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Expected composition (K, G) and frequency (K,) of each class, by expectation maximisation."""
+    totals, seen = (np.asarray(matrix.sum(axis=axis)).ravel() for axis in (1, 0))
+    efficiency = np.ones(shape.shape[1])
+    frequencies = np.full(len(shape), 1.0 / len(shape))
     mixed = _compositions(shape, efficiency, ambient, parameters.ambient_fraction)
     for _ in range(parameters.n_iterations):
         posterior = _posterior(multinomial_log_likelihood(matrix, mixed), frequencies)
@@ -108,8 +134,7 @@ def type_nuclei(counts: Any, profiles: NDArray[np.floating[Any]], *, parameters:
             frequencies = posterior.sum(axis=0) + parameters.frequency_prior
             frequencies /= frequencies.sum()
         mixed = _compositions(shape, efficiency, ambient, parameters.ambient_fraction)
-    concentration = parameters.concentration or likeliest_concentration(matrix, mixed, frequencies)
-    return _posterior(dirichlet_multinomial_log_likelihood(matrix, mixed, concentration), frequencies)
+    return mixed, frequencies
 
 
 def as_counts(counts: Any) -> csr_array:

@@ -13,7 +13,7 @@ from scipy.sparse import csr_array, issparse
 from sjg.access._class_means import class_means
 from sjg.core import InputError, MissingElementError
 from sjg.metrics import exclusive_pairs, expressing_fraction, negative_markers, poisson_expressing_fraction
-from sjg.pp._typing import type_nuclei
+from sjg.pp._typing import TypingParameters, type_nuclei
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -101,8 +101,11 @@ class ExpressionReference:
         return poisson_expressing_fraction(profile, n_transcripts=totals)
 
     def most_likely_type(self, counts: csr_matrix) -> NDArray[np.int64]:
-        """(n,) most likely type of each cell given its counts (n, G), by the rule that annotates nuclei; -1 for an empty cell."""
-        best = type_nuclei(counts, self.means).argmax(axis=1)
+        """(n,) most likely type of each cell given its counts (n, G); -1 for an empty cell.
+
+        By the rule that annotates nuclei, but with the reference as it is: a judge must not follow the cells that it judges.
+        """
+        best = type_nuclei(counts, self.means, parameters=TypingParameters(n_revisions=0)).argmax(axis=1)
         return np.where(np.asarray(counts.sum(axis=1)).ravel() > 0, best, -1).astype(np.int64)
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from sjg.core import CellTypes, Molecules, Spread, parts, release, scratch_zeros, strips
+from sjg.training._calibration import calibrated
 from sjg.training._judges import ClaimJudge
 from sjg.training._missed_places import Places, propose_places
 from sjg.training._nuclei import measure_nuclei
@@ -101,7 +102,7 @@ def add_missed_nuclei(
     """
     settings = _SETTINGS.replace(precision=precision, tile_size_px=tile_size_px)
     tissue, first = compete(molecules, nuclei_labels, types, settings, fabric=fabric, spread=spread, on_tile=on_tile)
-    log_profiles, log_ambient = log_probabilities(tissue, types)
+    log_profiles, log_ambient = log_probabilities(tissue, calibrated(types, tissue))
     places = propose_places(tissue, free_of(first), types, log_profiles, log_ambient)
     if not len(places):
         return FoundNuclei(nuclei_labels, types, places.yx_px, np.zeros(0))
@@ -148,6 +149,7 @@ def compete(
     tissue = Tissue(molecules, labels, settings)
     plan = plan_together(settings, n_types=len(types.names), crowd=tissue.crowd(), fabric=fabric)
     settings = settings.replace(precision=plan.precision)
+    types = calibrated(types, tissue)
     state = initial_state(tissue.molecules, tissue.nucleus_of, tissue.nuclei, types, settings, device=fabric.device)
     prediction = predict(
         ClaimJudge(tissue, state, settings),

@@ -82,6 +82,9 @@ class Parameters(Knobs):
         Profiles of the types are re-estimated; with claims, only where no reference gave them.
     profile_strength
         Counts per type that the reference is worth when profiles are re-estimated.
+    calibrate_reference
+        Profiles of a reference are fitted to what the assay shows (efficiencies of genes, deviations of types) as far as the tissue tells;
+        False takes them as they are.
     own_profiles
         Molecules are assigned by each cell's own expression, shrunk to its type; False uses the type alone.
     n_folds
@@ -128,6 +131,7 @@ class Parameters(Knobs):
     revise_types: bool = True
     revise_profiles: bool = True
     profile_strength: float = 1000.0
+    calibrate_reference: bool = True
     own_profiles: bool = True
     n_folds: int = 4
     n_importance_patches: int = 8

@@ -29,6 +29,7 @@ from sjg.core import (
     values_at,
 )
 from sjg.labels import fill_holes, keep_connected, smooth_outlines
+from sjg.training._calibration import calibrated
 from sjg.training._checkpoint import TRAINING, Checkpoints, fingerprint, no_checkpoint
 from sjg.training._importance import gene_importance
 from sjg.training._judges import ClaimJudge, FoldJudge, Judge
@@ -115,6 +116,8 @@ def segment_tissue(
         # Molecules that cells lost to their neighbours would blur the profiles of a reference.
         parameters = parameters.replace(revise_profiles=False)
     tissue = Tissue(molecules, nuclei_labels, parameters)
+    if parameters.calibrate_reference:
+        types = calibrated(types, tissue)
     plan = plan_together(parameters, n_types=len(types.names), crowd=tissue.crowd(), fabric=fabric)
     parameters = parameters.replace(precision=plan.precision)
     trainer = make_trainer(tissue, types, parameters, fabric, random_state)

@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sjg.core import CellTypes, Molecules, parts, release
+from sjg.training._efficiency import as_probabilities
 from sjg.training._nuclei import Nuclei
 from sjg.training._parameters import Parameters
 from sjg.training._plan import POINTS_AT_ONCE
 
 N_LEADING_TYPES = 4
-_PROFILE_FLOOR = 1e-3
 #: pixels of typical density that a cell's own density is shrunk by
 _DENSITY_SHRINKAGE_PX = 30.0
 #: counts that the composition of all molecules is worth when that of noise is re-estimated
@@ -179,8 +179,7 @@ def initial_state(
         prior = by_type.reshape(n_types, n_genes) + 20 * ambient
     else:
         prior = np.asarray(types.profiles, float)
-    prior = prior / prior.sum(1, keepdims=True) + _PROFILE_FLOOR * ambient
-    prior /= prior.sum(1, keepdims=True)
+    prior = as_probabilities(prior, total)
     area = np.pi * nuclei.radius_px**2
     mean = max(count.sum(), 1) / area.sum()
     shrinkage = 5 * _DENSITY_SHRINKAGE_PX
