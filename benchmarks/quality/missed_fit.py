@@ -22,7 +22,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from sjg.training import make_fabric, paint_nuclei
-from sjg.training._missed_nuclei import compete, extended, free_of, log_probabilities, won_by
+from sjg.training._missed_nuclei import SETTINGS, compete, extended, free_of, log_probabilities, won_by
 from sjg.training._missed_places import find_peaks, propose_places
 
 KINDS = ("base", "12 transcripts", "sparse tissue", "second simulator, 120", "second simulator, 12")
@@ -39,7 +39,7 @@ def collect(kind: str, seed: int, fraction: float) -> tuple[pd.DataFrame, pd.Dat
     case = make_case(kind, seed, size_um=SIZE_UM)
     molecules, labels, types, missed = hide_nuclei(case, fraction, seed)
     fabric = make_fabric("cpu")
-    tissue, first = compete(molecules, labels, types, fabric=fabric)
+    tissue, types, first = compete(molecules, labels, types, fabric=fabric)
     profiles, free = log_probabilities(tissue, types), free_of(first)
     peaks = find_peaks(tissue, free, types, *profiles)
     place = pd.DataFrame(
@@ -47,7 +47,8 @@ def collect(kind: str, seed: int, fraction: float) -> tuple[pd.DataFrame, pd.Dat
     )
     found = propose_places(tissue, free, types, *profiles)
     radius_px = tissue.radius_px
-    tissue, second = compete(molecules, paint_nuclei(labels, found.yx_px), extended(types, found.code, found.share), fabric=fabric)
+    painted, settings = paint_nuclei(labels, found.yx_px), SETTINGS.replace(calibrate_reference=False)
+    tissue, _, second = compete(molecules, painted, extended(types, found.code, found.share), settings, fabric=fabric)
     won, _, _ = won_by(found, tissue, second, *profiles, radius_px=radius_px)
     return (
         place.assign(kind=kind, seed=seed),

@@ -30,6 +30,8 @@ from spatialdata.transformations import Identity
 import sjg
 
 EXPANSIONS_PX = (4, 8, 12, 20)
+#: beyond this distance from all nuclei nothing is taken to belong to cells
+FAR_PX = 60
 METRICS = (
     *("n_cells", "fraction_assigned", "median_transcripts_per_cell", "negative_marker_purity", "coexpression_rate"),
     *("cell_calling_score_3px", "cell_calling_score_5px", "cell_calling_score_7px"),
@@ -107,6 +109,27 @@ def judge(sdata: SpatialData, labels: np.ndarray, cell: np.ndarray | None, refer
     return {name: float(value) for name, value in found.items() if value is not None and np.isfinite(value)}
 
 
+def shares_in_cells(nuclei: np.ndarray, points: pd.DataFrame, cell: np.ndarray) -> dict[str, float]:
+    """Share of the transcripts in and outside nuclei that are in cells."""
+    inside = nuclei[points["y"].astype(int), points["x"].astype(int)] > 0
+    return {"share_in_nuclei": float((cell[inside] > 0).mean()), "share_outside": float((cell[~inside] > 0).mean())}
+
+
+def shares_by_density(nuclei: np.ndarray, points: pd.DataFrame) -> dict[str, float] | None:
+    """The same as density has it: what exceeds the density far from all nuclei belongs to cells. None where no place is far."""
+    distance = ndimage.distance_transform_edt(nuclei == 0)
+    at = distance[points["y"].astype(int), points["x"].astype(int)]
+    far = distance > FAR_PX
+    if far.mean() < 0.02:
+        return None
+    background = (at > FAR_PX).sum() / far.sum()
+    inside, outside = (
+        1 - background * where.sum() / count for where, count in ((distance == 0, (at == 0).sum()), (distance > 0, (at > 0).sum()))
+    )
+    everywhere = 1 - background * distance.size / len(at)
+    return {"fraction_assigned": float(everywhere), "share_in_nuclei": float(inside), "share_outside": float(outside)}
+
+
 def other_tool(name: str, sdata: SpatialData, reference: pd.DataFrame | None, *, pixel_size_um: float) -> tuple[np.ndarray, np.ndarray]:
     """Labels (nuclei where the tool has none) and cell of each transcript."""
     nuclei, points = np.asarray(sdata["nuclei"]), sdata["transcripts"].compute()
@@ -162,6 +185,10 @@ def main() -> None:
         methods["sjg"] = lambda run=run_sjg: run("default")
         methods["pciSeq"] = lambda s=sdata, g=given, px=pixel_size_um: other_tool("pciseq", s, g, pixel_size_um=px)
         methods["ComSeg"] = lambda s=sdata, px=pixel_size_um: other_tool("comseg", s, None, pixel_size_um=px)
+        points = sdata["transcripts"].compute()
+        by_density = shares_by_density(nuclei, points)
+        if by_density is not None:
+            rows.add({"section": section, "method": "density", **by_density})
         for name, method in methods.items():
             if rows.has(section=section, method=name):
                 continue
@@ -172,7 +199,9 @@ def main() -> None:
                 print(f"{section}: {name} failed: {getattr(error, 'stderr', error)}", file=sys.stderr)
                 continue
             seconds = cpu_seconds() - before
-            rows.add({"section": section, "method": name, **judge(sdata, labels, cell, reference), "cpu_seconds": seconds})
+            assigned = labels[points["y"].astype(int), points["x"].astype(int)] if cell is None else cell
+            found = {**judge(sdata, labels, cell, reference), **shares_in_cells(nuclei, points, assigned)}
+            rows.add({"section": section, "method": name, **found, "cpu_seconds": seconds})
             print(section, name, flush=True)
 
 

@@ -90,12 +90,16 @@ class CellTypes:
     profiles
         (K, G) float64 mean counts of each gene in a cell of each type (non-negative; only the shape of a row matters),
         genes in the order of ``Molecules.gene_names``; None when there is no reference.
+    in_nuclei
+        (K, G) float64 molecules of each gene in the nuclei of each type, by the probabilities of the types; None where only the types
+        themselves are known.
     """
 
     names: tuple[str, ...]
     initial: NDArray[np.int32]
     confidence: NDArray[np.float32]
     profiles: NDArray[np.float64] | None = None
+    in_nuclei: NDArray[np.float64] | None = None
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,8 @@ def resolve_reference(
     names
         The K classes that express any of the genes.
     profiles
-        (K, G) mean counts. A gene that the reference lacks has the same share in every class, so it tells nothing about the type.
+        (K, G) mean counts. A gene that the reference lacks has the same share in every class: what the classes show of it, the tissue must
+        tell (:func:`sjg.expression.fit_profiles`).
 
     Raises
     ------
@@ -85,7 +86,10 @@ def resolve_reference(
     profiles[:, ~shared] = found[expressing].mean(axis=1, keepdims=True)
     if not shared.all():
         logger.info(
-            "%s lacks %d of %d genes of the transcripts; they say nothing about types", where, int((~shared).sum()), len(gene_names)
+            "%s lacks %d of %d genes of the transcripts; what they say about types is learned from the tissue",
+            where,
+            int((~shared).sum()),
+            len(gene_names),
         )
     return tuple(name for name, heard in zip(types, expressing, strict=True) if heard), profiles
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array, issparse
 from scipy.special import gammaln, logsumexp
 
-from sjg.training import as_probabilities, fit_profiles
+from sjg.expression import as_probabilities, fit_profiles
 
 #: concentrations tried for the Dirichlet; infinity is the multinomial
 _CONCENTRATIONS = (np.inf, 400.0, 150.0, 60.0, 25.0)
@@ -29,7 +29,8 @@ class TypingParameters:
     Parameters
     ----------
     n_iterations
-        Rounds of expectation maximisation over gene efficiencies and class frequencies; 0 takes the profiles as they are.
+        Rounds of expectation maximisation over gene efficiencies and class frequencies; 0 takes the profiles as they are, and
+        revises none.
     n_revisions
         Times that the profiles are fitted to what the nuclei of each class show, and the nuclei typed again; less where the reference
         fits. 0 trusts the reference.
@@ -64,7 +65,7 @@ def type_nuclei(counts: Any, profiles: NDArray[np.floating[Any]], *, parameters:
     in situ relative to the reference (as in pciSeq :cite:p:`qian2020pciseq`), q the composition of the tissue, a the ambient
     fraction. Efficiencies and class frequencies are estimated by expectation maximisation under priors that hold them near 1 and
     near uniform where data are few. Where classes show other genes than their reference says, their profiles follow, by as much as
-    the data tell that references err (:func:`sjg.training.fit_profiles`).
+    the data tell that the reference errs (:func:`sjg.expression.fit_profiles`).
 
     Parameters
     ----------
@@ -105,14 +106,15 @@ def type_nuclei(counts: Any, profiles: NDArray[np.floating[Any]], *, parameters:
     shape = means / np.maximum(means.sum(axis=1, keepdims=True), np.finfo(float).tiny)
     shape[means.sum(axis=1) == 0] = ambient
     mixed, frequencies = _fit(matrix, shape, ambient, parameters)
-    if totals.any():
+    if totals.any() and parameters.n_iterations:
         given = as_probabilities(shape, seen)
         for _ in range(parameters.n_revisions):
             posterior = _posterior(multinomial_log_likelihood(matrix, mixed), frequencies)
             fitted = fit_profiles(given, np.asarray(matrix.T @ posterior).T)
+            del posterior
             if fitted.deviation.spread < _FITS:
                 break
-            mixed, frequencies = _fit(matrix, fitted.inside, ambient, parameters)
+            mixed, frequencies = _fit(matrix, fitted.nuclear, ambient, parameters)
     concentration = parameters.concentration or likeliest_concentration(matrix, mixed, frequencies)
     return _posterior(dirichlet_multinomial_log_likelihood(matrix, mixed, concentration), frequencies)
 

@@ -103,7 +103,8 @@ class ExpressionReference:
     def most_likely_type(self, counts: csr_matrix) -> NDArray[np.int64]:
         """(n,) most likely type of each cell given its counts (n, G); -1 for an empty cell.
 
-        By the rule that annotates nuclei, but with the reference as it is: a judge must not follow the cells that it judges.
+        By the rule that annotates nuclei, but for its revisions: what types show is the reference's to say, or a judge would follow
+        the cells that it judges.
         """
         best = type_nuclei(counts, self.means, parameters=TypingParameters(n_revisions=0)).argmax(axis=1)
         return np.where(np.asarray(counts.sum(axis=1)).ravel() > 0, best, -1).astype(np.int64)

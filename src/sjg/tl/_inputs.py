@@ -40,6 +40,7 @@ class Request:
     channel_values: access.ChannelValues = "auto"
     #: (m, 2) centres of nuclei that an earlier run has found
     found_yx_px: NDArray[np.int64] | None = None
+    calibrate_reference: bool = True
 
 
 @dataclass(frozen=True)
@@ -283,15 +284,18 @@ def _initial_types(sdata: SpatialData, request: Request, arrays: RunArrays) -> C
     if request.cell_type_key is not None and arrays.nuclei_key is not None and arrays.source_ids is not None:
         names, codes = access.read_nuclei_types(sdata, arrays.nuclei_key, request.cell_type_key, arrays.source_ids)
         return _given_types(names, codes, arrays.reference)
+    shape, typed_by = (n, len(molecules.gene_names)), nucleus
     if arrays.channels is None:
-        nucleus = nucleus_or_ring(nuclei, nucleus, molecules.yx_px, n_nuclei=n, always=arrays.reference is None)
-    counts = access.count_matrix(nucleus, molecules.gene, (n, len(molecules.gene_names)))
+        typed_by = nucleus_or_ring(nuclei, nucleus, molecules.yx_px, n_nuclei=n, always=arrays.reference is None)
+    counts = access.count_matrix(typed_by, molecules.gene, shape)
     if arrays.reference is not None:
-        from sjg.pp._typing import type_nuclei
+        from sjg.pp._typing import TypingParameters, type_nuclei
 
         names, profiles = arrays.reference
-        posterior = type_nuclei(counts, profiles)
-        return CellTypes(names, posterior.argmax(1).astype(np.int32), posterior.max(1).astype(np.float32), profiles)
+        parameters = TypingParameters() if request.calibrate_reference else TypingParameters(n_revisions=0)
+        posterior = type_nuclei(counts, profiles, parameters=parameters)
+        in_nuclei = np.asarray(access.count_matrix(nucleus, molecules.gene, shape).T @ posterior, np.float64).T
+        return CellTypes(names, posterior.argmax(1).astype(np.int32), posterior.max(1).astype(np.float32), profiles, in_nuclei)
     from sjg.pp._clustering import cluster_nuclei
 
     codes, confidence = cluster_nuclei(counts, random_state=request.random_state)

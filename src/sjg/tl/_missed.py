@@ -46,6 +46,7 @@ def find_missed_nuclei(
         fabric=fabric,
         precision=given.precision,
         tile_size_px=given.tile_size_px,
+        calibrate_reference=given.calibrate_reference,
         spread=spread,
         on_tile=on_tile,
     )

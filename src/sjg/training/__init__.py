@@ -3,7 +3,6 @@
 from sjg.training._attribution import METHODS as ATTRIBUTION_METHODS
 from sjg.training._attribution import attribution_maps, importance_by
 from sjg.training._checkpoint import check_resumable
-from sjg.training._efficiency import as_probabilities, fit_profiles
 from sjg.training._fabric import make_fabric
 from sjg.training._missed_nuclei import FoundNuclei, add_missed_nuclei, paint_nuclei
 from sjg.training._network_store import load_model
@@ -30,10 +29,8 @@ __all__ = [
     "Tissue",
     "TranscriptFeatures",
     "add_missed_nuclei",
-    "as_probabilities",
     "attribution_maps",
     "check_resumable",
-    "fit_profiles",
     "importance_by",
     "load_model",
     "load_published",

@@ -5,14 +5,20 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
+from scipy.special import softmax
 
-from sjg.core import CellTypes
-from sjg.training._efficiency import as_probabilities, fit_profiles
+from sjg.core import CellTypes, parts, release
+from sjg.expression import as_probabilities, fit_profiles, usual_composition
 from sjg.training._nuclei import nearest_candidates
 from sjg.training._tissue import Tissue
 
-#: molecules that are looked at, and how far from a nucleus, in median radii, they may lie
+#: molecules from which efficiencies are found, and how far from a nucleus, in median radii, they may lie
 _SAMPLE, _NEAR_RADII = 500_000, 1.5
+#: how sure a start type is at the most
+_MAX_CONFIDENCE = 0.95
+_ROWS = 1 << 13
 
 
 def calibrated(types: CellTypes, tissue: Tissue) -> CellTypes:
@@ -31,16 +37,50 @@ def calibrated(types: CellTypes, tissue: Tissue) -> CellTypes:
     if types.profiles is None:
         return types
     gene, n_genes = tissue.molecules.gene, len(tissue.molecules.gene_names)
-    taken = np.arange(0, len(gene), max(1, len(gene) // _SAMPLE))
-    code = np.concatenate([[-1], types.initial])[tissue.nucleus_of[taken]]
-    typed = code >= 0
-    of_type = np.bincount(code[typed] * n_genes + gene[taken[typed]], minlength=len(types.names) * n_genes)
-    inside = of_type.reshape(len(types.names), n_genes).astype(np.float64)
-    if not inside.any():
+    total = np.zeros(n_genes)
+    for rows in parts(len(gene)):
+        total += np.bincount(gene[rows], minlength=n_genes)
+        release(gene)
+    profiles = as_probabilities(np.asarray(types.profiles, float), total)
+    in_nuclei = types.in_nuclei
+    if in_nuclei is None:
+        in_nuclei = counts_by_type(types, tissue, usual_composition(profiles, total))
+    if not in_nuclei.any():
         return types
-    total = np.bincount(gene[taken], minlength=n_genes).astype(float)
+    taken = np.arange(0, len(gene), max(1, len(gene) // _SAMPLE))
     _, signed, _ = nearest_candidates(tissue.nuclei, tissue.molecules.yx_px[taken], 1)
-    near = np.bincount(gene[taken[signed[:, 0] < _NEAR_RADII * tissue.radius_px]], minlength=n_genes).astype(float)
+    around = np.bincount(gene[taken[signed[:, 0] < _NEAR_RADII * tissue.radius_px]], minlength=n_genes).astype(float)
     tissue.release()
-    found = fit_profiles(as_probabilities(np.asarray(types.profiles, float), total), inside, near)
-    return replace(types, profiles=found.whole)
+    return replace(types, profiles=fit_profiles(profiles, in_nuclei, around).whole)
+
+
+def counts_by_type(types: CellTypes, tissue: Tissue, composition: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(K, G) molecules in the nuclei of each type, by the start types and what the nuclei hold.
+
+    Parameters
+    ----------
+    types
+        Start types; nuclei of unknown type are left out.
+    tissue
+        Molecules and nuclei.
+    composition
+        (K, G) what nuclei of each type are expected to hold.
+    """
+    n, (n_types, n_genes) = len(tissue.nuclei), composition.shape
+    counts = csr_array((n, n_genes))
+    for rows in parts(len(tissue.nucleus_of)):
+        nucleus = tissue.nucleus_of[rows]
+        inside = nucleus > 0
+        pair = (nucleus[inside] - 1, tissue.molecules.gene[rows][inside])
+        counts = counts + csr_array((np.ones(len(pair[0])), pair), shape=(n, n_genes))
+        release(tissue.nucleus_of, tissue.molecules.gene)
+    found, log_composition = np.zeros((n_types, n_genes)), np.log(composition).T
+    known = np.flatnonzero(types.initial >= 0)
+    confidence = np.clip(np.asarray(types.confidence, float), 1e-3, _MAX_CONFIDENCE)
+    for start in range(0, len(known), _ROWS):
+        cells = known[start : start + _ROWS]
+        prior = np.repeat((1 - confidence[cells, None]) / n_types, n_types, axis=1)
+        prior[np.arange(len(cells)), types.initial[cells]] += confidence[cells]
+        posterior = softmax(counts[cells] @ log_composition + np.log(prior), axis=1)
+        found += np.asarray(counts[cells].T @ posterior).T
+    return found

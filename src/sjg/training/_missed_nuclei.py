@@ -22,7 +22,7 @@ from sjg.training._state import initial_state
 from sjg.training._tissue import Tissue
 
 #: claims alone decide here: no network is trained, and one view of each crop will do
-_SETTINGS = Parameters(use_network=False, n_orientations=1, revise_profiles=False)
+SETTINGS = Parameters(use_network=False, n_orientations=1, revise_profiles=False)
 #: share of noise in what a cell shows
 _NOISE = 0.05
 #: a found nucleus has this radius, in those of the others: it may not claim what belongs to a neighbour
@@ -71,7 +71,8 @@ def add_missed_nuclei(
     fabric: Fabric,
     min_score: float = MIN_SCORE,
     precision: Precision = "auto",
-    tile_size_px: int = _SETTINGS.tile_size_px,
+    tile_size_px: int = SETTINGS.tile_size_px,
+    calibrate_reference: bool = SETTINGS.calibrate_reference,
     spread: Spread | None = None,
     on_tile: OnTile | None = None,
 ) -> FoundNuclei:
@@ -93,22 +94,23 @@ def add_missed_nuclei(
         Device and processes, launched.
     min_score
         Least log odds; lower finds more cells and invents more.
-    precision, tile_size_px
+    precision, tile_size_px, calibrate_reference
         As in :class:`Parameters`.
     spread
         Has tiles judged by the workers of a cluster; None = by threads.
     on_tile
         Called with the tiles done and those to do, first of one competition, then of the other.
     """
-    settings = _SETTINGS.replace(precision=precision, tile_size_px=tile_size_px)
-    tissue, first = compete(molecules, nuclei_labels, types, settings, fabric=fabric, spread=spread, on_tile=on_tile)
-    log_profiles, log_ambient = log_probabilities(tissue, calibrated(types, tissue))
-    places = propose_places(tissue, free_of(first), types, log_profiles, log_ambient)
+    settings = SETTINGS.replace(precision=precision, tile_size_px=tile_size_px, calibrate_reference=calibrate_reference)
+    tissue, fitted, first = compete(molecules, nuclei_labels, types, settings, fabric=fabric, spread=spread, on_tile=on_tile)
+    log_profiles, log_ambient = log_probabilities(tissue, fitted)
+    places = propose_places(tissue, free_of(first), fitted, log_profiles, log_ambient)
     if not len(places):
         return FoundNuclei(nuclei_labels, types, places.yx_px, np.zeros(0))
     radius_px, labels = tissue.radius_px, paint_nuclei(nuclei_labels, places.yx_px)
-    with_places = extended(types, places.code, places.share)
-    tissue, second = compete(molecules, labels, with_places, settings, fabric=fabric, spread=spread, on_tile=on_tile)
+    # what is only proposed has no say in what types express
+    settings, with_places = settings.replace(calibrate_reference=False), extended(fitted, places.code, places.share)
+    tissue, _, second = compete(molecules, labels, with_places, settings, fabric=fabric, spread=spread, on_tile=on_tile)
     features, code, share = won_by(places, tissue, second, log_profiles, log_ambient, radius_px=radius_px)
     score = features @ _WEIGHTS + _BIAS
     kept = np.argsort(-score, kind="stable")
@@ -139,17 +141,18 @@ def compete(
     molecules: Molecules,
     labels: NDArray[np.int32],
     types: CellTypes,
-    settings: Parameters = _SETTINGS,
+    settings: Parameters = SETTINGS,
     *,
     fabric: Fabric,
     spread: Spread | None = None,
     on_tile: OnTile | None = None,
-) -> tuple[Tissue, Prediction]:
-    """The tissue, and whose its molecules are by the claims of the cells as they start."""
+) -> tuple[Tissue, CellTypes, Prediction]:
+    """The tissue, the types as it shows them, and whose its molecules are by the claims of the cells as they start."""
     tissue = Tissue(molecules, labels, settings)
     plan = plan_together(settings, n_types=len(types.names), crowd=tissue.crowd(), fabric=fabric)
     settings = settings.replace(precision=plan.precision)
-    types = calibrated(types, tissue)
+    if settings.calibrate_reference:
+        types = calibrated(types, tissue)
     state = initial_state(tissue.molecules, tissue.nucleus_of, tissue.nuclei, types, settings, device=fabric.device)
     prediction = predict(
         ClaimJudge(tissue, state, settings),
@@ -163,7 +166,7 @@ def compete(
         spread=spread if fabric.device.type == "cpu" else None,
         on_tile=on_tile,
     )
-    return tissue, prediction
+    return tissue, types, prediction
 
 
 def free_of(prediction: Prediction) -> NDArray[np.float32]:

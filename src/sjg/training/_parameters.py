@@ -83,8 +83,8 @@ class Parameters(Knobs):
     profile_strength
         Counts per type that the reference is worth when profiles are re-estimated.
     calibrate_reference
-        Profiles of a reference are fitted to what the assay shows (efficiencies of genes, deviations of types) as far as the tissue tells;
-        False takes them as they are.
+        Profiles of a reference are fitted to what the assay shows (efficiencies of genes, deviations of types) as far as the tissue tells,
+        for start types and for the competition; False takes them as they are (start types still reckon with efficiencies).
     own_profiles
         Molecules are assigned by each cell's own expression, shrunk to its type; False uses the type alone.
     n_folds

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sjg.core import CellTypes, Molecules, parts, release
-from sjg.training._efficiency import as_probabilities
+from sjg.expression import as_probabilities
 from sjg.training._nuclei import Nuclei
 from sjg.training._parameters import Parameters
 from sjg.training._plan import POINTS_AT_ONCE

@@ -1,0 +1,134 @@
+"""Profiles of a reference as an assay shows them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sjg.expression._deviation import Deviation, type_deviation
+from sjg.expression._efficiency import Efficiency, gene_efficiency
+
+#: share of the tissue's composition that each profile is given, so that none excludes a gene
+_PROFILE_FLOOR = 1e-3
+#: share of the molecules in a nucleus that come from the tissue around it, where it cannot be told, and its bounds where it can
+_AMBIENT, _AMBIENT_BOUNDS = 0.08, (0.02, 0.4)
+#: a type hardly makes a gene of which its profile has this much less than the tissue
+_HARDLY = 0.05
+#: molecules that a gene must be expected to bring into the types that hardly make it, and how many such genes there must be
+_TELLING, _MIN_TELLING = 3.0, 5
+#: least part of what a profile had of a gene that its type seems not to make here
+_LEAST = 0.02
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """Profiles as an assay shows them.
+
+    Parameters
+    ----------
+    whole
+        (K, G) rows sum to 1: of whole cells.
+    nuclear
+        (K, G) rows sum to 1: of nuclei, without what comes from elsewhere.
+    efficiency, deviation
+        What they were found with.
+    ambient_fraction
+        Share of the molecules in nuclei that come from the tissue around them.
+    """
+
+    whole: NDArray[np.float64]
+    nuclear: NDArray[np.float64]
+    efficiency: Efficiency
+    deviation: Deviation
+    ambient_fraction: float
+
+
+def fit_profiles(profiles: NDArray[np.float64], in_nuclei: NDArray[np.float64], around: NDArray[np.float64] | None = None) -> Fitted:
+    """Profiles fitted to what a tissue shows, as far as it shows it.
+
+    Efficiencies first, then deviations of single types from what is expected in their nuclei: their own genes, molecules of the
+    tissue around and false calls.
+
+    Parameters
+    ----------
+    profiles
+        (K, G) positive, rows sum to 1. A gene with the same share in all of several types is taken to be none of the reference's.
+    in_nuclei
+        (K, G) molecules of each gene in the nuclei of each type, by the probabilities of the types: hard choices among uncertain ones
+        would look like deviations.
+    around
+        (G,) molecules of each gene in and around nuclei, from which the efficiencies are found: for genes that stay in the nucleus would
+        look as if they were seen better. None takes those inside.
+
+    Returns
+    -------
+    Fitted
+        With nothing seen, the profiles as they are.
+    """
+    by_gene, n_genes = in_nuclei.sum(0), profiles.shape[1]
+    total = by_gene.sum()
+    if total == 0:
+        nothing = Efficiency(np.ones(n_genes), 0.0, 0.0)
+        return Fitted(profiles, profiles, nothing, Deviation(np.ones_like(profiles), 0.0), _AMBIENT)
+    known = np.ones(n_genes, bool) if len(profiles) == 1 else np.ptp(np.log(profiles), axis=0) > 1e-6
+    shares = in_nuclei.sum(1) / total
+    efficiency = gene_efficiency(profiles, shares, by_gene if around is None else around, known=known)
+    whole = _normalised(profiles * efficiency.gene)
+    enrichment = gene_efficiency(whole, shares, by_gene, known=known)
+    nuclear = _normalised(whole * enrichment.gene)
+    false_calls = np.full(n_genes, enrichment.blind_fraction / n_genes)
+    ambient_fraction = _ambient_fraction(nuclear, in_nuclei, false_calls)
+    foreign = ambient_fraction * by_gene / total + false_calls
+    own = (1 - foreign.sum()) * nuclear
+    expected = in_nuclei.sum(1, keepdims=True) * (own + foreign)
+    factor, deviation = np.ones_like(profiles), Deviation(np.ones_like(profiles), 0.0)
+    for genes in (~known, known):
+        if genes.any():
+            deviation = type_deviation(in_nuclei[:, genes], expected[:, genes])
+            factor[:, genes] = deviation.factor
+    # what exceeds expectation is the type's own, not more of what comes from elsewhere
+    change = np.maximum(factor * (own + foreign) - foreign, _LEAST * factor * own) / own
+    return Fitted(
+        _normalised(whole * change), _normalised(nuclear * change), efficiency, Deviation(factor, deviation.spread), ambient_fraction
+    )
+
+
+def _ambient_fraction(nuclear: NDArray[np.float64], in_nuclei: NDArray[np.float64], false_calls: NDArray[np.float64]) -> float:
+    """Share of the molecules of nuclei that is of the tissue around, from genes that their types hardly make: the median over genes."""
+    n, by_gene = in_nuclei.sum(1, keepdims=True), in_nuclei.sum(0)
+    ambient = by_gene / by_gene.sum()
+    hardly = nuclear < _HARDLY * ambient
+    own = (hardly * n * nuclear).sum(0)
+    seen, possible = (hardly * in_nuclei).sum(0) - (hardly * n * false_calls).sum(0) - own, (hardly * n * ambient).sum(0)
+    telling = possible * _AMBIENT > _TELLING
+    if telling.sum() < _MIN_TELLING:
+        return _AMBIENT
+    return float(np.clip(np.median(seen[telling] / possible[telling]), *_AMBIENT_BOUNDS))
+
+
+def as_probabilities(profiles: NDArray[np.float64], total: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Positive probability of each gene in each type.
+
+    Parameters
+    ----------
+    profiles
+        (K, G) class means.
+    total
+        (G,) molecules of each gene in the tissue: its composition is mixed in, and stands for a class without any of the genes.
+    """
+    ambient = (total + 0.5) / (total + 0.5).sum()
+    mixed = profiles / np.maximum(profiles.sum(1, keepdims=True), np.finfo(float).tiny) + _PROFILE_FLOOR * ambient
+    return _normalised(mixed)
+
+
+def usual_composition(nuclear: NDArray[np.float64], total: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(K, G) what nuclei of each type are expected to hold: (K, G) `nuclear` profiles and the usual share of the (G,) `total`."""
+    result: NDArray[np.float64] = (1 - _AMBIENT) * nuclear + _AMBIENT * (total + 0.5) / (total + 0.5).sum()
+    return result
+
+
+def _normalised(profiles: NDArray[np.float64]) -> NDArray[np.float64]:
+    result: NDArray[np.float64] = profiles / profiles.sum(1, keepdims=True)
+    return result
