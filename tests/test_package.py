@@ -20,7 +20,7 @@ import sjg
 
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted((ROOT / "src" / "sjg").rglob("*.py"))
-NAMESPACES = ("attribution", "datasets", "get", "io", "labels", "metrics", "networks", "pl", "pp", "raster", "tl")
+NAMESPACES = ("attribution", "datasets", "expression", "get", "io", "labels", "metrics", "networks", "pl", "pp", "raster", "tl")
 # the signatures that the public interface fixed before the rule of three positional arguments
 MORE_POSITIONAL = {"get.gene_importance": 4, "raster.splat": 4}
 # the same signatures with the embedding, or the patch of each transcript, added where it belongs

@@ -1,4 +1,4 @@
-from . import attribution, core, datasets, get, imaging, io, labels, metrics, networks, pl, pp, raster, tl, training
+from . import attribution, core, datasets, expression, get, imaging, io, labels, metrics, networks, pl, pp, raster, tl, training
 from ._settings import settings
 from ._versions import print_versions
 
@@ -6,6 +6,7 @@ __all__ = [
     "attribution",
     "core",
     "datasets",
+    "expression",
     "get",
     "imaging",
     "io",

@@ -41,6 +41,20 @@ def type_deviation(counts: NDArray[np.float64], expected: NDArray[np.float64]) -
         (K, G) molecules of each gene in the cells of each type.
     expected
         (K, G) what is expected there, positive but for types without cells.
+
+    Returns
+    -------
+    Deviation
+        With factors of 1 where nothing was expected.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sjg.expression import type_deviation
+    >>> expected = np.array([[100.0, 100.0, 100.0], [2.0, 2.0, 2.0]])
+    >>> factor = type_deviation(np.array([[400.0, 100.0, 25.0], [8.0, 2.0, 0.0]]), expected).factor
+    >>> factor.round(1).tolist()  # of the second type little was seen
+    [[4.0, 1.0, 0.3], [3.2, 1.0, 0.3]]
     """
     seen = expected > 0
     if not seen.any():

@@ -63,6 +63,22 @@ def gene_efficiency(
         (G,) molecules of each gene.
     known
         (G,) genes that the reference has: spread and share are found from these, the others are left free. None = all.
+
+    Returns
+    -------
+    Efficiency
+        With factors of 1 where nothing was seen.
+
+    Examples
+    --------
+    The tissue shows the last gene eight times as often as the reference has it:
+
+    >>> import numpy as np
+    >>> from sjg.expression import gene_efficiency
+    >>> reference = np.array([[0.3, 0.3, 0.2, 0.1, 0.1]])
+    >>> found = gene_efficiency(reference, np.ones(1), np.array([300.0, 300.0, 200.0, 100.0, 800.0]))
+    >>> (found.gene / found.gene[0]).round().tolist()
+    [1.0, 1.0, 1.0, 1.0, 8.0]
     """
     total, n_genes = float(counts.sum()), len(counts)
     # more tell no more of the efficiencies, and leave an optimiser no digits

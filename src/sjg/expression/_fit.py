@@ -66,6 +66,18 @@ def fit_profiles(profiles: NDArray[np.float64], in_nuclei: NDArray[np.float64], 
     -------
     Fitted
         With nothing seen, the profiles as they are.
+
+    Examples
+    --------
+    The tissue shows the last gene four times as often as the reference says, in both types:
+
+    >>> import numpy as np
+    >>> from sjg.expression import fit_profiles
+    >>> reference = np.array([[0.60, 0.20, 0.10, 0.05, 0.05], [0.05, 0.05, 0.10, 0.20, 0.60]])
+    >>> in_nuclei = 1000 * reference * [1, 1, 1, 1, 4]
+    >>> change = fit_profiles(reference, in_nuclei).whole / reference
+    >>> change.argmax(axis=1).tolist()
+    [4, 4]
     """
     by_gene, n_genes = in_nuclei.sum(0), profiles.shape[1]
     total = by_gene.sum()
@@ -117,6 +129,17 @@ def as_probabilities(profiles: NDArray[np.float64], total: NDArray[np.float64]) 
         (K, G) class means.
     total
         (G,) molecules of each gene in the tissue: its composition is mixed in, and stands for a class without any of the genes.
+
+    Returns
+    -------
+    (K, G) rows sum to 1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sjg.expression import as_probabilities
+    >>> as_probabilities(np.array([[3.0, 1.0], [0.0, 0.0]]), np.array([50, 50])).round(2).tolist()
+    [[0.75, 0.25], [0.5, 0.5]]
     """
     ambient = (total + 0.5) / (total + 0.5).sum()
     mixed = profiles / np.maximum(profiles.sum(1, keepdims=True), np.finfo(float).tiny) + _PROFILE_FLOOR * ambient
@@ -124,7 +147,26 @@ def as_probabilities(profiles: NDArray[np.float64], total: NDArray[np.float64]) 
 
 
 def usual_composition(nuclear: NDArray[np.float64], total: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(K, G) what nuclei of each type are expected to hold: (K, G) `nuclear` profiles and the usual share of the (G,) `total`."""
+    """What nuclei of each type are expected to hold before anything is known of the tissue.
+
+    Parameters
+    ----------
+    nuclear
+        (K, G) profiles, rows sum to 1.
+    total
+        (G,) molecules of each gene in the tissue, of which nuclei hold the usual share (8 %).
+
+    Returns
+    -------
+    (K, G) rows sum to 1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sjg.expression import usual_composition
+    >>> usual_composition(np.array([[1.0, 0.0], [0.0, 1.0]]), np.array([1000, 1000])).round(2).tolist()
+    [[0.96, 0.04], [0.04, 0.96]]
+    """
     result: NDArray[np.float64] = (1 - _AMBIENT) * nuclear + _AMBIENT * (total + 0.5) / (total + 0.5).sum()
     return result
 
