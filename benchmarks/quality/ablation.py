@@ -82,9 +82,7 @@ def method_of(variant: Variant, preset: str) -> Method:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=list(VARIANTS))
-    parser.add_argument(
-        "--conditions", nargs="+", default=["base", "second simulator, 40", "second simulator, other reference"], choices=list(CONDITIONS)
-    )
+    parser.add_argument("--conditions", nargs="+", default=["base", "second simulator, 40"], choices=list(CONDITIONS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--preset", default="default")
     parser.add_argument("--size-um", type=float, default=128)

@@ -47,7 +47,8 @@ def hide_nuclei(case: Case, missed_fraction: float, seed: int) -> tuple[Molecule
         (np.ones(int(inside.sum())), (nucleus[inside] - 1, case.gene[inside])), shape=(len(shown), len(case.gene_names))
     ).tocsr()
     posterior = type_nuclei(sparse.csr_matrix(counts), case.profiles)
-    types = CellTypes(case.reference_types, posterior.argmax(1).astype(np.int32), posterior.max(1).astype(np.float32), case.profiles)
+    best = posterior.argmax(1).astype(np.int32), posterior.max(1).astype(np.float32)
+    types = CellTypes(case.reference_types, *best, case.profiles, (counts.T @ posterior).T)
     return Molecules(case.yx_px.astype(np.float32), case.gene.astype(np.int32), case.gene_names), labels, types, missed
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -168,9 +169,9 @@ def main() -> None:
         reference = type_means(sdata) if given is None else given
         nuclei = np.asarray(sdata["nuclei"])
 
-        def run_sjg(preset: str, sdata: SpatialData = sdata, given: Any = given) -> tuple[np.ndarray, np.ndarray]:
+        def run_sjg(sdata: SpatialData = sdata, given: Any = given, **parameters: Any) -> tuple[np.ndarray, np.ndarray]:
             reference = None if given is None else "reference"
-            sjg.tl.segment(sdata, "dapi", nuclei_key="nuclei", reference=reference, preset=preset, overwrite=True, progress=False)
+            sjg.tl.segment(sdata, "dapi", nuclei_key="nuclei", reference=reference, parameters=parameters, overwrite=True, progress=False)
             labels, height = np.asarray(sdata["sjg_cells"]), sdata["dapi"].shape[1]
             # the working pixels may be several of the image's
             factor = -(-height // labels.shape[0])
@@ -182,7 +183,9 @@ def main() -> None:
             methods[f"expansion {distance} px"] = lambda d=distance, nuclei=nuclei: (expand_labels(nuclei, d), None)
         for name, labels in vendors.items():
             methods[name] = lambda labels=labels: (labels, None)
-        methods["sjg"] = lambda run=run_sjg: run("default")
+        methods["sjg"] = run_sjg
+        if given is not None:
+            methods["sjg, reference as it is"] = partial(run_sjg, calibrate_reference=False)
         methods["pciSeq"] = lambda s=sdata, g=given, px=pixel_size_um: other_tool("pciseq", s, g, pixel_size_um=px)
         methods["ComSeg"] = lambda s=sdata, px=pixel_size_um: other_tool("comseg", s, None, pixel_size_um=px)
         points = sdata["transcripts"].compute()
