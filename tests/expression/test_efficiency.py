@@ -68,7 +68,7 @@ def test_efficiencies_are_the_likeliest_ones_and_laplace_is_near_the_integral():
     expected /= expected.sum()
     counts = rng.poisson(3000 * expected * np.exp(0.5 * rng.standard_normal(40))).astype(float)
     spread, blind, total = 0.5, 0.1, counts.sum()
-    theta, likelihood = efficiencies(expected, counts, spread, blind, known=np.ones(40, bool))
+    theta, likelihood = efficiencies(expected, counts, spread, blind)
     x = np.log(expected)
     regression = min(spread**2 / x.var(), 0.75)
     usual = -regression * (x - np.average(x, weights=expected)) - spread**2 / 2
@@ -101,17 +101,32 @@ def test_nothing_hangs_on_the_order_of_the_genes_however_many_molecules(plant_pr
     assert np.log(found.gene / truth)[shares @ here > 0.003].std() < 0.12
 
 
-def test_genes_that_the_reference_lacks_do_not_count_for_the_others(plant_profiles):
+@pytest.mark.parametrize("much", [0.1, 1.0, 10.0])
+@pytest.mark.parametrize("total", [2_000, 200_000])
+def test_genes_that_the_reference_lacks_do_not_count_for_the_others(plant_profiles, much, total):
     rng = np.random.default_rng(5)
-    profiles, shares = plant_profiles(rng), rng.dirichlet(np.full(6, 3.0))
-    counts = rng.poisson(20_000 * shares @ profiles).astype(float)
     lacking = np.arange(120) >= 80
+    profiles, shares = plant_profiles(rng) * np.where(lacking, much, 1.0), rng.dirichlet(np.full(6, 3.0))
+    profiles /= profiles.sum(1, keepdims=True)
+    counts = rng.poisson(total * shares @ profiles).astype(float)
     reference = profiles.copy()
-    reference[:, lacking] = profiles[:, ~lacking].mean()
+    reference[:, lacking] = profiles[:, ~lacking].mean(1, keepdims=True)
     reference /= reference.sum(1, keepdims=True)
     found = gene_efficiency(reference, shares, counts, known=~lacking)
-    assert found.spread < 0.1
-    assert np.log(found.gene)[~lacking].std() < 0.08
-    share = (shares @ reference * found.gene)[lacking]
-    plenty = (shares @ profiles)[lacking] > 0.003
-    assert np.abs(np.log(share / share.sum() / ((shares @ profiles)[lacking] / (shares @ profiles)[lacking].sum())))[plenty].max() < 0.4
+    alone = gene_efficiency(reference[:, ~lacking] / reference[:, ~lacking].sum(1, keepdims=True), shares, counts[~lacking])
+    assert found.spread < max(0.1, 1.1 * alone.spread)
+    assert np.log(found.gene)[~lacking].std() < 0.13
+    if total > 10_000:
+        weighted = reference * found.gene
+        share = shares @ (weighted / weighted.sum(1, keepdims=True))
+        plenty = lacking & (shares @ profiles > 0.003)
+        np.testing.assert_allclose(share[plenty], (shares @ profiles)[plenty], rtol=0.25)
+
+
+def test_a_wide_panel_is_told_by_more_molecules(plant_profiles):
+    rng = np.random.default_rng(6)
+    here, shares = plant_profiles(rng, 3, 4000), rng.dirichlet(np.full(3, 3.0))
+    reference, truth = _seen_by_another_assay(rng, here, 1.1)
+    few, many = (gene_efficiency(reference, shares, rng.poisson(n * shares @ here).astype(float)).gene for n in (1e6, 4e7))
+    rare = shares @ here < 5e-5
+    assert np.log(many / truth)[rare].std() < 0.6 * np.log(few / truth)[rare].std()

@@ -124,3 +124,12 @@ def test_a_reference_that_is_right_is_not_revised_to_the_worse(planted_types):
         counts, truth, profiles, _ = planted_types(1500, 8, n_transcripts, contrast=0.5, seed=5)
         trusted = _right(type_nuclei(counts, profiles, parameters=TypingParameters(n_revisions=0)), truth)
         assert _right(type_nuclei(counts, profiles), truth) > trusted - 0.005
+
+
+def test_genes_that_the_reference_lacks_tell_types_once_they_are_learned(planted_types):
+    counts, truth, profiles, _ = planted_types(2000, 8, 30, n_genes=120, contrast=1.0, seed=6)
+    lacking = np.arange(120) >= 40
+    known = np.where(lacking, profiles[:, ~lacking].mean(1, keepdims=True), profiles)
+    without = _right(type_nuclei(counts, known, parameters=TypingParameters(n_revisions=0)), truth)
+    every = _right(type_nuclei(counts, profiles), truth)
+    assert _right(type_nuclei(counts, known), truth) - without > 0.4 * (every - without) > 0.02

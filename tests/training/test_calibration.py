@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from sjg.training import Parameters, Tissue
-from sjg.training._calibration import calibrated
+from sjg.training._calibration import calibrated, counts_by_type
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,31 @@ def test_what_cannot_be_calibrated_stays(planted, tissue):
 
 def test_types_that_no_nucleus_has_keep_their_shape_but_for_the_efficiencies(planted, tissue):
     truth = _shares(planted.types.profiles)
-    absent = np.roll(truth[0], 5)
-    more = replace(planted.types, names=(*planted.types.names, "absent"), profiles=np.vstack([truth, absent]))
+    efficiency = np.where(np.arange(12) % 3 == 0, 4.0, 1.0)
+    absent = np.linspace(0.2, 2, 12)
+    more = replace(planted.types, names=(*planted.types.names, "absent"), profiles=np.vstack([truth, absent]) / efficiency)
     found = calibrated(more, tissue).profiles
-    assert np.abs(found[3] - absent).sum() < 0.1
+    assert np.abs(found[3] - absent / absent.sum()).sum() < 0.15
+    assert np.abs(_shares(more.profiles)[3] - absent / absent.sum()).sum() > 0.3
+
+
+def test_types_given_with_confidence_count_unless_their_nuclei_say_otherwise(planted, tissue):
+    truth = _shares(planted.types.profiles)
+    total = np.bincount(planted.molecules.gene, minlength=12).astype(float)
+    wrong = planted.types.initial.copy()
+    wrong[:5] = (wrong[:5] + 1) % 3
+    wrong[5] = -1
+    found = counts_by_type(replace(planted.types, initial=wrong), tissue, truth, total)
+    nuclear = tissue.nucleus_of[np.isin(tissue.nucleus_of, np.flatnonzero(wrong >= 0) + 1)]
+    assert found.sum() == pytest.approx(len(nuclear))
+    counted = wrong >= 0
+    size = np.bincount(tissue.nucleus_of, minlength=len(wrong) + 1)[1:]
+    expected = np.bincount(planted.true_type[counted], weights=size[counted], minlength=3)
+    np.testing.assert_allclose(found.sum(1), expected, rtol=0.05)
+
+
+def test_nothing_hangs_on_how_many_molecules_are_read_at_once(planted, tissue, monkeypatch):
+    other = replace(planted.types, profiles=planted.types.profiles * np.linspace(0.3, 3, 12))
+    whole = calibrated(other, tissue).profiles
+    monkeypatch.setattr("sjg.core.buckets._PART_ROWS", 700)
+    np.testing.assert_allclose(calibrated(other, tissue).profiles, whole, rtol=1e-9)

@@ -91,8 +91,8 @@ class CellTypes:
         (K, G) float64 mean counts of each gene in a cell of each type (non-negative; only the shape of a row matters),
         genes in the order of ``Molecules.gene_names``; None when there is no reference.
     in_nuclei
-        (K, G) float64 molecules of each gene in the nuclei of each type, by the probabilities of the types; None where only the types
-        themselves are known.
+        (K, G) float64 molecules of each gene in the given nuclei of each type, by the probabilities of the types; found nuclei are not
+        counted. None where only the types themselves are known.
     """
 
     names: tuple[str, ...]

@@ -60,11 +60,12 @@ def type_deviation(counts: NDArray[np.float64], expected: NDArray[np.float64]) -
     if not seen.any():
         return Deviation(np.ones_like(counts), _SPREADS[0])
     c, mean = counts[seen], expected[seen]
+    constant = (c * np.log(mean) - gammaln(c + 1)).sum()
 
     def loss(log_spread: float) -> float:
         size = float(np.exp(-2 * log_spread))
-        fit = gammaln(c + size) - gammaln(size) - (c + size) * np.log1p(mean / size) + c * np.log(mean / size) - gammaln(c + 1)
-        return float(-fit.sum())
+        fit = gammaln(c + size) - gammaln(size) - (c + size) * np.log1p(mean / size) - c * np.log(size)
+        return float(-fit.sum() - constant)
 
     log_spread = minimize_scalar(loss, bounds=np.log(_SPREADS), method="bounded").x
     # to 2 %: where an optimiser stops hangs on the last bits of sums

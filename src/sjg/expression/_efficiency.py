@@ -16,8 +16,8 @@ _MAX_STEPS = 60
 _SPREADS, _BLIND = (0.01, 1.5), (1e-4, 0.5)
 #: mean of the prior of that share, which a panel of few genes hardly tells
 _USUAL_BLIND = 0.05
-#: as so many molecules do more count
-_ENOUGH = 1e6
+#: as so many molecules do more count, and as so many for each gene
+_ENOUGH, _ENOUGH_BY_GENE = 1e6, 1e4
 #: how much of what sets genes apart in the reference may be its efficiencies
 _MOST = 0.75
 
@@ -29,7 +29,7 @@ class Efficiency:
     Parameters
     ----------
     gene
-        (G,) factors on the profiles; their mean, weighted by what is expected of each gene, is 1.
+        (G,) factors on the profiles; over the known genes their mean, weighted by what is expected, is 1.
     spread
         Standard deviation of their logarithms before the data were seen.
     blind_fraction
@@ -80,27 +80,33 @@ def gene_efficiency(
     >>> (found.gene / found.gene[0]).round().tolist()
     [1.0, 1.0, 1.0, 1.0, 8.0]
     """
-    total, n_genes = float(counts.sum()), len(counts)
-    # more tell no more of the efficiencies, and leave an optimiser no digits
-    counts = counts * min(1.0, _ENOUGH / max(total, 1.0))
-    known = np.ones(n_genes, bool) if known is None else known
-    efficiency, spread, blind = np.ones(n_genes), _SPREADS[0], 0.0
-    if total == 0 or known.sum() < 2:
+    known = np.ones(len(counts), bool) if known is None else known
+    efficiency, spread, blind, lacking = np.ones(len(counts)), _SPREADS[0], 0.0, ~known
+    n_known, total = int(known.sum()), float(counts[known].sum())
+    if total == 0 or n_known < 2:
         return Efficiency(efficiency, spread, blind)
+    # more tell no more of the efficiencies, and leave an optimiser no digits
+    enough = max(_ENOUGH, _ENOUGH_BY_GENE * n_known)
+    seen, named = counts[known] * min(1.0, enough / total), profiles[:, known]
     start = np.log([0.2, 0.02])
     for _ in range(_N_ROUNDS):
-        expected = (shares / (profiles @ efficiency)) @ profiles
-        expected /= expected @ efficiency
-        most = float(np.clip(np.sqrt(_MOST) * np.log(expected[known]).std(), 2 * _SPREADS[0], _SPREADS[1]))
+        expected = (shares / (profiles @ efficiency)) @ named
+        expected /= expected @ efficiency[known]
+        most = float(np.clip(np.sqrt(_MOST) * np.log(expected).std(), 2 * _SPREADS[0], _SPREADS[1]))
 
         def loss(x: NDArray[np.float64], expected: NDArray[np.float64] = expected) -> float:
-            return float(np.exp(x[1])) / _USUAL_BLIND - efficiencies(expected, counts, *np.exp(x), known=known)[1]
+            return float(np.exp(x[1])) / _USUAL_BLIND - efficiencies(expected, seen, *np.exp(x))[1]
 
         found = minimize(loss, start, method="L-BFGS-B", bounds=[np.log((_SPREADS[0], most)), np.log(_BLIND)])
         start = found.x
         spread, blind = (_rounded(v) for v in found.x)
-        new = np.exp(efficiencies(expected, counts, spread, blind, known=known)[0])
-        new *= expected.sum() / (new @ expected)
+        new = efficiency.copy()
+        new[known] = np.exp(efficiencies(expected, seen, spread, blind)[0])
+        new[known] *= expected.sum() / (new[known] @ expected)
+        if lacking.any():
+            # as often as it is seen, beside the known ones
+            alike = (shares / (profiles @ efficiency)) @ profiles
+            new[lacking] = (counts[lacking] + 0.5) / total * (new[known] @ alike[known]) / alike[lacking]
         done = np.abs(np.log(new / efficiency)).max() < 1e-3
         efficiency = new
         if done:
@@ -109,14 +115,14 @@ def gene_efficiency(
 
 
 def _rounded(log_value: float) -> float:
-    """To 2 %: where an optimiser stops hangs on the last bits of sums, and with it on the number of threads."""
+    """To 2 %: where an optimiser stops hangs on the last bits of sums, which then hardly ever matter."""
     return float(np.exp(np.round(log_value / 0.02) * 0.02))
 
 
 def efficiencies(
-    expected: NDArray[np.float64], counts: NDArray[np.float64], spread: float, blind: float, *, known: NDArray[np.bool_]
+    expected: NDArray[np.float64], counts: NDArray[np.float64], spread: float, blind: float
 ) -> tuple[NDArray[np.float64], float]:
-    """Likeliest log efficiencies, and the log-likelihood of the counts of the known genes less that of a perfect fit.
+    """Likeliest log efficiencies, and the log-likelihood of the counts less that of a perfect fit.
 
     Parameters
     ----------
@@ -126,16 +132,13 @@ def efficiencies(
         (G,) molecules.
     spread, blind
         Standard deviation of the log efficiencies, and share of the molecules that are blind to the gene.
-    known
-        (G,) genes that the spread holds for.
     """
     total = counts.sum()
     certain, noise = total * (1 - blind) * expected, total * blind / len(expected)
     abundance = np.log(expected)
-    regression = min(spread**2 / max(float(abundance[known].var()), 1e-9), _MOST)
-    centre = np.average(abundance[known], weights=expected[known])
-    usual = np.where(known, -regression * (abundance - centre) - spread**2 / 2, 0.0)
-    precision = np.where(known, 1 / (spread**2 * (1 - regression)), _SPREADS[1] ** -2)
+    regression = min(spread**2 / max(float(abundance.var()), 1e-9), _MOST)
+    usual = -regression * (abundance - np.average(abundance, weights=expected)) - spread**2 / 2
+    precision = 1 / (spread**2 * (1 - regression))
     # a start from which scoring goes down, never up into the exponential
     theta = np.log(np.maximum(counts - noise, 0.1 * counts + 0.5) / certain)
     theta = usual + (theta - usual) * counts / (counts + precision)
@@ -153,4 +156,4 @@ def efficiencies(
     # less than that of a perfect fit, for a slide's counts leave no digits to the difference of two of their logarithms
     fit = counts * np.log(mean / np.maximum(counts, 1)) - (mean - counts)
     prior = -0.5 * precision * (theta - usual) ** 2 + 0.5 * np.log(precision / information)
-    return theta, float((fit + prior)[known].sum())
+    return theta, float((fit + prior).sum())

@@ -13,13 +13,14 @@ from sjg.expression._efficiency import Efficiency, gene_efficiency
 #: share of the tissue's composition that each profile is given, so that none excludes a gene
 _PROFILE_FLOOR = 1e-3
 #: share of the molecules in a nucleus that come from the tissue around it, where it cannot be told, and its bounds where it can
-_AMBIENT, _AMBIENT_BOUNDS = 0.08, (0.02, 0.4)
+_AMBIENT, _AMBIENT_BOUNDS = 0.08, (0.001, 0.4)
 #: a type hardly makes a gene of which its profile has this much less than the tissue
 _HARDLY = 0.05
-#: molecules that a gene must be expected to bring into the types that hardly make it, and how many such genes there must be
-_TELLING, _MIN_TELLING = 3.0, 5
-#: least part of what a profile had of a gene that its type seems not to make here
-_LEAST = 0.02
+#: molecules that a gene must be expected to bring into a type that hardly makes it, how many such pairs there must be, and the quantile of
+#: these that is taken: of some the type makes the gene, and the reference does not know
+_TELLING, _MIN_TELLING, _LOW = 8.0, 10, 0.25
+#: factor by which molecules from elsewhere may be more or less than expected: neighbours differ from place to place
+_UNEVEN = 3.0
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,9 @@ class Fitted:
     nuclear
         (K, G) rows sum to 1: of nuclei, without what comes from elsewhere.
     efficiency, deviation
-        What they were found with.
+        What they were found with; the spread of the deviations is that of genes that the reference has.
+    lacking
+        (G,) genes that the reference lacks.
     ambient_fraction
         Share of the molecules in nuclei that come from the tissue around them.
     """
@@ -42,10 +45,17 @@ class Fitted:
     nuclear: NDArray[np.float64]
     efficiency: Efficiency
     deviation: Deviation
+    lacking: NDArray[np.bool_]
     ambient_fraction: float
 
 
-def fit_profiles(profiles: NDArray[np.float64], in_nuclei: NDArray[np.float64], around: NDArray[np.float64] | None = None) -> Fitted:
+def fit_profiles(
+    profiles: NDArray[np.float64],
+    in_nuclei: NDArray[np.float64],
+    around: NDArray[np.float64] | None = None,
+    *,
+    shares_around: NDArray[np.float64] | None = None,
+) -> Fitted:
     """Profiles fitted to what a tissue shows, as far as it shows it.
 
     Efficiencies first, then deviations of single types from what is expected in their nuclei: their own genes, molecules of the
@@ -61,6 +71,9 @@ def fit_profiles(profiles: NDArray[np.float64], in_nuclei: NDArray[np.float64], 
     around
         (G,) molecules of each gene in and around nuclei, from which the efficiencies are found: for genes that stay in the nucleus would
         look as if they were seen better. None takes those inside.
+    shares_around
+        (K,) share of each type in these molecules, sum 1; None takes the shares of those inside. Types differ in how much of a cell is
+        nucleus.
 
     Returns
     -------
@@ -81,43 +94,45 @@ def fit_profiles(profiles: NDArray[np.float64], in_nuclei: NDArray[np.float64], 
     """
     by_gene, n_genes = in_nuclei.sum(0), profiles.shape[1]
     total = by_gene.sum()
-    if total == 0:
-        nothing = Efficiency(np.ones(n_genes), 0.0, 0.0)
-        return Fitted(profiles, profiles, nothing, Deviation(np.ones_like(profiles), 0.0), _AMBIENT)
     known = np.ones(n_genes, bool) if len(profiles) == 1 else np.ptp(np.log(profiles), axis=0) > 1e-6
+    if total == 0:
+        nothing = Efficiency(np.ones(n_genes), 0.0, 0.0), Deviation(np.ones_like(profiles), 0.0)
+        return Fitted(profiles, profiles, *nothing, ~known, _AMBIENT)
     shares = in_nuclei.sum(1) / total
-    efficiency = gene_efficiency(profiles, shares, by_gene if around is None else around, known=known)
+    if around is None or shares_around is None:
+        shares_around = shares
+    efficiency = gene_efficiency(profiles, shares_around, by_gene if around is None else around, known=known)
     whole = _normalised(profiles * efficiency.gene)
     enrichment = gene_efficiency(whole, shares, by_gene, known=known)
     nuclear = _normalised(whole * enrichment.gene)
     false_calls = np.full(n_genes, enrichment.blind_fraction / n_genes)
-    ambient_fraction = _ambient_fraction(nuclear, in_nuclei, false_calls)
+    ambient_fraction = _ambient_fraction(nuclear[:, known], in_nuclei[:, known], false_calls[known], by_gene[known] / total)
     foreign = ambient_fraction * by_gene / total + false_calls
     own = (1 - foreign.sum()) * nuclear
     expected = in_nuclei.sum(1, keepdims=True) * (own + foreign)
-    factor, deviation = np.ones_like(profiles), Deviation(np.ones_like(profiles), 0.0)
+    factor, spread = np.ones_like(profiles), 0.0
     for genes in (~known, known):
         if genes.any():
             deviation = type_deviation(in_nuclei[:, genes], expected[:, genes])
-            factor[:, genes] = deviation.factor
-    # what exceeds expectation is the type's own, not more of what comes from elsewhere
-    change = np.maximum(factor * (own + foreign) - foreign, _LEAST * factor * own) / own
+            factor[:, genes], spread = deviation.factor, deviation.spread
+    # an excess is the type's own where uneven surroundings cannot account for it
+    least, most = (factor * (own + foreign) - uneven * foreign for uneven in (_UNEVEN, 1 / _UNEVEN))
+    change = np.where(least > factor * own, least, np.where((most > 0) & (most < factor * own), most, factor * own)) / own
     return Fitted(
-        _normalised(whole * change), _normalised(nuclear * change), efficiency, Deviation(factor, deviation.spread), ambient_fraction
+        _normalised(whole * change), _normalised(nuclear * change), efficiency, Deviation(factor, spread), ~known, ambient_fraction
     )
 
 
-def _ambient_fraction(nuclear: NDArray[np.float64], in_nuclei: NDArray[np.float64], false_calls: NDArray[np.float64]) -> float:
-    """Share of the molecules of nuclei that is of the tissue around, from genes that their types hardly make: the median over genes."""
-    n, by_gene = in_nuclei.sum(1, keepdims=True), in_nuclei.sum(0)
-    ambient = by_gene / by_gene.sum()
-    hardly = nuclear < _HARDLY * ambient
-    own = (hardly * n * nuclear).sum(0)
-    seen, possible = (hardly * in_nuclei).sum(0) - (hardly * n * false_calls).sum(0) - own, (hardly * n * ambient).sum(0)
-    telling = possible * _AMBIENT > _TELLING
+def _ambient_fraction(
+    nuclear: NDArray[np.float64], in_nuclei: NDArray[np.float64], false_calls: NDArray[np.float64], ambient: NDArray[np.float64]
+) -> float:
+    """Share of the molecules of nuclei that is of the tissue around: a low quantile over genes and types that hardly make them."""
+    possible = in_nuclei.sum(1, keepdims=True) * ambient
+    telling = (nuclear < _HARDLY * ambient) & (possible * _AMBIENT > _TELLING)
     if telling.sum() < _MIN_TELLING:
         return _AMBIENT
-    return float(np.clip(np.median(seen[telling] / possible[telling]), *_AMBIENT_BOUNDS))
+    seen = in_nuclei - in_nuclei.sum(1, keepdims=True) * (false_calls + nuclear)
+    return float(np.clip(np.quantile(seen[telling] / possible[telling], _LOW), *_AMBIENT_BOUNDS))
 
 
 def as_probabilities(profiles: NDArray[np.float64], total: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -45,7 +45,8 @@ def annotate_nuclei(
 
     With a reference, the type is the class under which the counts are most likely: Dirichlet-multinomial given their total, with the
     efficiency of each gene in situ, the frequency of each class and the spread of single nuclei estimated from the tissue, and a share
-    of transcripts from the surroundings. Without a reference, Leiden communities of the nuclei, more than there are types, start a
+    of transcripts from the surroundings; where the nuclei of a class show other genes than the reference says, they decide
+    (:func:`sjg.expression.fit_profiles`). Without a reference, Leiden communities of the nuclei, more than there are types, start a
     mixture of multinomials; its groups are joined down to the number under which nuclei that were held out are most likely. The
     clusters are named ``0``, ``1``, ... from the largest down.
 

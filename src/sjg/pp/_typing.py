@@ -112,7 +112,7 @@ def type_nuclei(counts: Any, profiles: NDArray[np.floating[Any]], *, parameters:
             posterior = _posterior(multinomial_log_likelihood(matrix, mixed), frequencies)
             fitted = fit_profiles(given, np.asarray(matrix.T @ posterior).T)
             del posterior
-            if fitted.deviation.spread < _FITS:
+            if fitted.deviation.spread < _FITS and not fitted.lacking.any():
                 break
             mixed, frequencies = _fit(matrix, fitted.nuclear, ambient, parameters)
     concentration = parameters.concentration or likeliest_concentration(matrix, mixed, frequencies)

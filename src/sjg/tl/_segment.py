@@ -230,7 +230,7 @@ def segment(
         features=chosen,
         channels=None if channels is None else tuple(map(str, [channels] if isinstance(channels, str) else channels)),
         channel_values=channel_values,
-        calibrate_reference=getattr(settings, "calibrate_reference", True),
+        calibrate_reference=getattr(settings, "calibrate_reference", False),
     )
     with RunProgress(enabled=progress) as bar:
         inputs = read_inputs(sdata, request)

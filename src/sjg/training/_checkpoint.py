@@ -33,7 +33,9 @@ TRAINING = "checkpoint"
 def fingerprint(molecules: Molecules, nuclei_labels: np.ndarray, types: CellTypes, parameters: Parameters, random_state: Any) -> str:
     """Hash of everything that decides a run; a checkpoint of another run is refused."""
     digest = hashlib.sha256()
-    for array in (molecules.yx_px, molecules.gene, nuclei_labels, types.initial, types.confidence, types.profiles):
+    # sums of probabilities, whose last bits hang on the machine
+    in_nuclei = None if types.in_nuclei is None else np.round(types.in_nuclei, 1)
+    for array in (molecules.yx_px, molecules.gene, nuclei_labels, types.initial, types.confidence, types.profiles, in_nuclei):
         if array is None:
             continue
         flat = array.reshape(-1)
