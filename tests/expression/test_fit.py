@@ -51,7 +51,7 @@ def test_markers_that_the_reference_does_not_know_are_not_taken_for_surroundings
     found = fit_profiles(as_probabilities(reference, in_nuclei.sum(0)), in_nuclei)
     assert found.ambient_fraction < 0.25
     before = _distance(as_probabilities(reference, in_nuclei.sum(0)), truth)
-    assert (_distance(found.whole, truth) < 0.75 * before).all()
+    assert _distance(found.whole, truth).mean() < 0.6 * before.mean()
 
 
 def test_types_with_more_cytoplasm_do_not_make_their_genes_look_better_seen(plant_profiles, plant_counts):
