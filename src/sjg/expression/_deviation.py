@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 from scipy.special import gammaln
 
-_SPREADS = (0.01, 1.5)
+from sjg.expression._efficiency import SPREADS, rounded
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def type_deviation(counts: NDArray[np.float64], expected: NDArray[np.float64]) -
     """
     seen = expected > 0
     if not seen.any():
-        return Deviation(np.ones_like(counts), _SPREADS[0])
+        return Deviation(np.ones_like(counts), SPREADS[0])
     c, mean = counts[seen], expected[seen]
     constant = (c * np.log(mean) - gammaln(c + 1)).sum()
 
@@ -67,7 +67,5 @@ def type_deviation(counts: NDArray[np.float64], expected: NDArray[np.float64]) -
         fit = gammaln(c + size) - gammaln(size) - (c + size) * np.log1p(mean / size) - c * np.log(size)
         return float(-fit.sum() - constant)
 
-    log_spread = minimize_scalar(loss, bounds=np.log(_SPREADS), method="bounded").x
-    # to 2 %: where an optimiser stops hangs on the last bits of sums
-    spread = float(np.exp(np.round(log_spread / 0.02) * 0.02))
+    spread = rounded(minimize_scalar(loss, bounds=np.log(SPREADS), method="bounded").x)
     return Deviation((counts + spread**-2) / (expected + spread**-2), spread)

@@ -13,7 +13,7 @@ _N_ROUNDS = 8
 #: most steps of scoring towards the likeliest efficiencies
 _MAX_STEPS = 60
 #: bounds of the spread of the efficiencies and of the share of molecules that are blind to the gene
-_SPREADS, _BLIND = (0.01, 1.5), (1e-4, 0.5)
+SPREADS, _BLIND = (0.01, 1.5), (1e-4, 0.5)
 #: mean of the prior of that share, which a panel of few genes hardly tells
 _USUAL_BLIND = 0.05
 #: as so many molecules do more count, and as so many for each gene
@@ -81,7 +81,7 @@ def gene_efficiency(
     [1.0, 1.0, 1.0, 1.0, 8.0]
     """
     known = np.ones(len(counts), bool) if known is None else known
-    efficiency, spread, blind, lacking = np.ones(len(counts)), _SPREADS[0], 0.0, ~known
+    efficiency, spread, blind, lacking = np.ones(len(counts)), SPREADS[0], 0.0, ~known
     n_known, total = int(known.sum()), float(counts[known].sum())
     if total == 0 or n_known < 2:
         return Efficiency(efficiency, spread, blind)
@@ -92,14 +92,14 @@ def gene_efficiency(
     for _ in range(_N_ROUNDS):
         expected = (shares / (profiles @ efficiency)) @ named
         expected /= expected @ efficiency[known]
-        most = float(np.clip(np.sqrt(_MOST) * np.log(expected).std(), 2 * _SPREADS[0], _SPREADS[1]))
+        most = float(np.clip(np.sqrt(_MOST) * np.log(expected).std(), 2 * SPREADS[0], SPREADS[1]))
 
         def loss(x: NDArray[np.float64], expected: NDArray[np.float64] = expected) -> float:
             return float(np.exp(x[1])) / _USUAL_BLIND - efficiencies(expected, seen, *np.exp(x))[1]
 
-        found = minimize(loss, start, method="L-BFGS-B", bounds=[np.log((_SPREADS[0], most)), np.log(_BLIND)])
+        found = minimize(loss, start, method="L-BFGS-B", bounds=[np.log((SPREADS[0], most)), np.log(_BLIND)])
         start = found.x
-        spread, blind = (_rounded(v) for v in found.x)
+        spread, blind = (rounded(v) for v in found.x)
         new = efficiency.copy()
         new[known] = np.exp(efficiencies(expected, seen, spread, blind)[0])
         new[known] *= expected.sum() / (new[known] @ expected)
@@ -114,7 +114,7 @@ def gene_efficiency(
     return Efficiency(efficiency, spread, blind)
 
 
-def _rounded(log_value: float) -> float:
+def rounded(log_value: float) -> float:
     """To 2 %: where an optimiser stops hangs on the last bits of sums, which then hardly ever matter."""
     return float(np.exp(np.round(log_value / 0.02) * 0.02))
 
