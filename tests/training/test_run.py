@@ -72,6 +72,25 @@ def test_profiles_of_a_reference_stay_and_others_are_learned(planted):
     assert np.abs(learned - prior).max() < 0.05
 
 
+def test_false_calls_of_genes_that_no_cell_expresses_are_noise(planted):
+    """Noise falls on 12 genes that cells express and on 8 that none does."""
+    rng, noise = np.random.default_rng(0), planted.true_cell == 0
+    gene = np.where(noise, rng.integers(0, 20, len(noise)), planted.molecules.gene).astype(np.int32)
+    molecules = dataclasses.replace(planted.molecules, gene=gene, gene_names=tuple(f"g{i}" for i in range(20)))
+    # hardly any in the reference; exactly as much in all types would mean that it does not know the gene
+    types = dataclasses.replace(planted.types, profiles=np.hstack([planted.types.profiles, rng.uniform(1e-4, 1e-3, (3, 8))]))
+
+    def found(**changes):
+        cell = segment_tissue(
+            molecules, planted.nuclei, types, SMALL.replace(use_network=False, **changes), fabric=make_fabric("cpu")
+        ).molecule_cell
+        return (cell[noise & (gene >= 12)] == 0).mean(), (cell == planted.true_cell).mean()
+
+    (unexpressed, right), (unexpressed_before, right_before) = found(), found(blind_noise=False)
+    assert unexpressed > 0.95 > 0.8 > unexpressed_before
+    assert right > right_before + 0.004
+
+
 def test_the_network_of_the_run_never_touches_the_cells(planted, result):
     """So that cells can be had without it, bit for bit."""
     found = _run(planted, SMALL.replace(use_network=False))

@@ -8,12 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from sjg.core import generator
 from sjg.training import make_fabric
-from sjg.training._own_profiles import fit_own_profiles
 from sjg.training._parameters import Parameters
 from sjg.training._run import make_trainer
-from sjg.training._state import Evidence, initial_state, revise
+from sjg.training._state import _BLIND_SHARES, Evidence, initial_state, revise
 from sjg.training._tissue import Tissue
 
 
@@ -67,29 +65,47 @@ def test_unseen_cells_keep_their_state(planted, state):
     torch.testing.assert_close(revised.density[4], state.density[4])
 
 
-def test_own_profiles_leave_the_molecule_out(planted, state):
-    own = fit_own_profiles(state, planted.true_cell, planted.molecules.gene, rng=generator(0))
-    molecule = np.flatnonzero(planted.true_cell > 0)[:50]
-    candidate = planted.true_cell[molecule][:, None].astype(np.int64) - 1
-    gene = planted.molecules.gene[molecule]
-    found = own.probability(state, candidate, gene, molecule)[:, 0].numpy()
-    index, weight = state.leading_types()
-    for p, (m, i, g) in enumerate(zip(molecule, candidate[:, 0], gene, strict=True)):
-        others = (planted.true_cell == i + 1) & (np.arange(len(planted.true_cell)) != m)
-        by_type = float((weight[i] * state.profiles[index[i], g]).sum())
-        expected = (own.strength * by_type + (planted.molecules.gene[others] == g).sum()) / (own.strength + others.sum())
-        assert found[p] == pytest.approx(expected, rel=1e-5)
-
-
-def test_no_assigned_molecule_gives_no_own_profiles(planted, state):
-    assert fit_own_profiles(state, np.zeros_like(planted.true_cell), planted.molecules.gene, rng=generator(0)) is None
-
-
 def test_evidence_does_not_depend_on_how_many_molecules_are_added_together(planted, state, monkeypatch):
     together = _true_evidence(state, planted)
     monkeypatch.setattr("sjg.training._state.POINTS_AT_ONCE", 7)
     for name, value in vars(_true_evidence(state, planted)).items():
         torch.testing.assert_close(value, getattr(together, name), rtol=1e-5, atol=1e-4)
+
+
+def test_shares_of_blind_calls_have_the_likelihood_of_the_mixture(planted, state):
+    rng = np.random.default_rng(0)
+    weight, gene = rng.random(500), rng.integers(0, 12, 500)
+    evidence = Evidence.empty(state)
+    evidence.add_noise(state, torch.as_tensor(gene), torch.as_tensor(weight, dtype=torch.float32))
+    everything = state.prior_ambient.double().numpy()
+    for share, found in zip(_BLIND_SHARES, evidence.blind.tolist(), strict=True):
+        noise = (1 - share) * everything + share / 12
+        assert found == pytest.approx(np.log(1 - weight + weight * noise[gene] / everything[gene]).sum(), abs=1e-3)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+def test_the_share_of_blind_calls_is_found(state, share):
+    """Molecules of cells are of the first genes alone, noise is in part of all genes alike; sources are seen through likelihoods."""
+    rng = np.random.default_rng(1)
+    n, cell = 20_000, np.r_[np.linspace(1, 0.1, 6), np.full(6, 1e-3)]
+    cell, is_noise = cell / cell.sum(), rng.random(n) < 0.2
+    noise = (1 - share) * cell + share / 12
+    gene = np.where(is_noise, rng.choice(12, n, p=noise), rng.choice(12, n, p=cell))
+    state = dataclasses.replace(state, prior_ambient=torch.tensor(cell).float(), ambient=torch.tensor(cell).float())
+    for _ in range(3):  # from the wrong composition of noise to the right one
+        evidence = Evidence.empty(state)
+        from_noise = 0.2 * state.ambient.numpy()[gene]
+        evidence.add_noise(state, torch.as_tensor(gene), torch.as_tensor(from_noise / (from_noise + 0.8 * cell[gene])).float())
+        state = state.with_blind_noise(evidence.blind)
+    blind = float(state.ambient[-1] - cell[-1]) / (1 / 12 - cell[-1])
+    assert blind == pytest.approx(share, abs=0.04)
+    np.testing.assert_allclose(state.ambient.numpy(), (1 - blind) * cell + blind / 12, rtol=1e-3)
+    np.testing.assert_allclose(state.prior_ambient.numpy(), cell, rtol=1e-6)
+
+
+def test_without_molecules_a_third_of_the_noise_is_blind(state):
+    found = state.with_blind_noise(Evidence.empty(state).blind).ambient
+    torch.testing.assert_close(found, 2 / 3 * state.prior_ambient + 1 / 36, rtol=1e-2, atol=0)
 
 
 def _trainer(planted, **changes):

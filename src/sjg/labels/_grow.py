@@ -164,7 +164,7 @@ def _check(nuclei: Tensor, instance_type: Tensor, log_posterior: Tensor) -> None
             f"instance_type of nucleus {int(bad[0])} is {int(instance_type[bad[0]])} ({len(bad)} such nuclei); "
             f"log_posterior has types 1..{n_types} beside the background."
         )
-    top = float(log_posterior.amax())
+    top = float(log_posterior.max())
     if math.isnan(top):
         raise InputError("log_posterior has NaN; use -inf for a class that is impossible at a pixel.")
     if top > _LOG_TOLERANCE:

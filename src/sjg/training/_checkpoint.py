@@ -24,7 +24,7 @@ from sjg.core import CellTypes, CheckpointError, Molecules, parts, release, scra
 from sjg.training._parameters import Parameters
 
 #: first line of a checkpoint; the second is the SHA-256 of the rest
-_MAGIC = b"sjg checkpoint 3\n"
+_MAGIC = b"sjg checkpoint 4\n"
 _SUFFIX, _PREVIOUS = ".pt", ".previous.pt"
 #: name of the checkpoint of the training, in every preset
 TRAINING = "checkpoint"

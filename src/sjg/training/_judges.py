@@ -126,7 +126,9 @@ class ClaimJudge:
         source = claims.at(molecules.yx_px, molecules.candidate, molecules.signed_px, molecules=True)
         gene = torch.as_tensor(tissue.molecules.gene[inside], dtype=torch.long, device=source.device)
         probability = candidate_probability(state, self.own, molecules.candidate, tissue.molecules.gene[inside], inside)
-        source = source + net.gene_weight * log_ratio(probability, state.prior_ambient[gene])
+        # against all molecules, as the network was trained, and these against noise
+        noise = torch.log(state.ambient / state.prior_ambient)[gene]
+        source = source + net.gene_weight * (log_ratio(probability, state.prior_ambient[gene]) - noise[:, None])
         return torch.softmax(_with_none(source), 1), torch.softmax(_with_none(place), 1)
 
 

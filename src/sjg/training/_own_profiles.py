@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -13,8 +13,8 @@ from sjg.core import Buckets, release, scratch_zeros
 from sjg.training._likelihood import gene_probability
 from sjg.training._state import CellState
 
-#: counts that the type is worth against the cell's own molecules; the best by leave-one-out is taken
-_STRENGTHS = (20.0, 40.0, 80.0, 160.0, 320.0, 640.0, 1e6)
+#: inverse dispersions of cells of one type (infinite: all the same); the best by leave-one-out is taken
+_INVERSE_DISPERSIONS = (0.5, 1.0, 2.0, 3.0, 5.0, 8.0, 12.0, 20.0, 40.0, 80.0, 1e6)
 #: molecules on which that is decided, in runs of neighbours
 _SAMPLE = 200_000
 _SAMPLE_RUN = 1_000
@@ -22,7 +22,12 @@ _SAMPLE_RUN = 1_000
 
 @dataclass(frozen=True)
 class OwnProfiles:
-    """Genes of the molecules of each cell and the weight of its type against them.
+    r"""Genes of the molecules of each cell and how far cells of one type differ.
+
+    A cell expresses gene g at the rate of its type times a factor of its own, which is gamma distributed with mean 1 and variance
+    :math:`1 / \alpha`: counts are negative binomial with the inverse dispersion :math:`\alpha`, as in pciSeq
+    :cite:p:`qian2020pciseq`, which fixes it. With :math:`n_g` of its N molecules seen, and :math:`\theta` the profile of its type, the
+    expected factor is :math:`(\alpha + n_g) / (\alpha + N \theta_g)`: genes of which much is expected say more than rare ones.
 
     Parameters
     ----------
@@ -32,18 +37,18 @@ class OwnProfiles:
         (n + 2,) where each of these groups starts.
     cell
         (N,) cell that each molecule had in that pass, 0 = none; a molecule never testifies for itself.
-    strength
-        Counts that the type's profile is worth.
+    inverse_dispersion
+        :math:`\alpha`.
     """
 
     gene: NDArray[np.int32]
     starts: NDArray[np.int64]
     cell: NDArray[np.int32]
-    strength: float
+    inverse_dispersion: float
 
     def probability(self, state: CellState, candidate: NDArray[np.int64], gene: NDArray[np.integer], molecule: NDArray[np.int64]) -> Tensor:
         """(P, M) leave-one-out probability of each molecule's gene under each candidate cell."""
-        return _mixed(self.strength, *self.counts(state, candidate, gene, molecule))
+        return self.counts(state, candidate, gene, molecule).probability(self.inverse_dispersion)
 
     def of(self, cells: NDArray[np.int64], molecules: NDArray[np.int64]) -> OwnProfiles:
         """Profiles of some of the cells (from 0) for some of the molecules, both numbered anew in the order given."""
@@ -51,32 +56,71 @@ class OwnProfiles:
         number = np.zeros(len(self.starts) - 1, np.int32)
         number[cells + 1] = np.arange(1, len(cells) + 1)
         gene = np.concatenate([self.gene[a:b] for a, b in zip(starts.tolist(), stops.tolist(), strict=True)] or [self.gene[:0]])
-        return OwnProfiles(gene, np.concatenate([[0, 0], np.cumsum(stops - starts)]), number[self.cell[molecules]], self.strength)
+        return OwnProfiles(gene, np.concatenate([[0, 0], np.cumsum(stops - starts)]), number[self.cell[molecules]], self.inverse_dispersion)
 
     def release(self) -> None:
         """Give back the memory in which parts of memory-mapped arrays are held."""
         release(self.gene, self.cell)
 
-    def counts(
-        self, state: CellState, candidate: NDArray[np.int64], gene: NDArray[np.integer], molecule: NDArray[np.int64]
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """(P, M) probability by type, count of the gene in the cell and count of all genes, without the molecule itself."""
+    def counts(self, state: CellState, candidate: NDArray[np.int64], gene: NDArray[np.integer], molecule: NDArray[np.int64]) -> OwnCounts:
+        """What the (P, M) candidates hold of the genes of P molecules, and of all genes, without these molecules themselves."""
         device = state.density.device
-        by_type = gene_probability(state, torch.as_tensor(candidate, device=device), torch.as_tensor(gene, dtype=torch.long, device=device))
+        genes = torch.as_tensor(gene, dtype=torch.long, device=device)
         cells, local = np.unique(candidate, return_inverse=True)
-        local = local.reshape(candidate.shape)
         total = self.starts[cells + 2] - self.starts[cells + 1]
         n_genes = state.profiles.shape[1]
         # The cells that meet in one place are few: their counts are a small dense table.
         of_cells = np.concatenate([self.gene[self.starts[c + 1] : self.starts[c + 2]] for c in cells] or [self.gene[:0]])
-        table = np.bincount(np.repeat(np.arange(len(cells)), total) * n_genes + of_cells, minlength=len(cells) * n_genes)
-        itself = candidate + 1 == self.cell[molecule][:, None]
-        own = table[local * n_genes + np.asarray(gene)[:, None]] - itself
-        return (
-            by_type,
-            torch.as_tensor(own, dtype=torch.float32, device=device),
-            torch.as_tensor(total[local] - itself, dtype=torch.float32, device=device),
+        table = np.bincount(np.repeat(np.arange(len(cells)), total) * n_genes + of_cells, minlength=len(cells) * n_genes).astype(np.float32)
+        return OwnCounts(
+            by_type=gene_probability(state, torch.as_tensor(candidate, device=device), genes),
+            itself=torch.as_tensor(candidate + 1 == self.cell[molecule][:, None], device=device),
+            gene=genes,
+            local=torch.as_tensor(local.reshape(candidate.shape), device=device),
+            table=torch.as_tensor(table, device=device).view(len(cells), n_genes),
+            theta=_profiles(state, cells),
         )
+
+
+@dataclass(frozen=True)
+class OwnCounts:
+    """Counts of C cells, for P molecules with M candidates among these.
+
+    Parameters
+    ----------
+    by_type
+        (P, M) probability of the molecule's gene by the candidate's types.
+    itself
+        (P, M) bool, whether the candidate's counts hold the molecule itself.
+    gene, local
+        (P,) genes, (P, M) row of the candidate.
+    table, theta
+        (C, G) counts, and probabilities by type.
+    """
+
+    by_type: Tensor
+    itself: Tensor
+    gene: Tensor
+    local: Tensor
+    table: Tensor
+    theta: Tensor
+
+    def probability(self, inverse_dispersion: float) -> Tensor:
+        """(P, M) leave-one-out probability of each molecule's gene under each candidate; over all genes it sums to 1."""
+        alpha, itself = inverse_dispersion, self.itself.to(self.table.dtype)
+        total = self.table.sum(1)
+        # what a factor is worth without the molecule, and the sum over genes by which the profile is brought back to 1
+        own, weight = self.table[self.local, self.gene[:, None]] - itself, alpha + (total[self.local] - itself) * self.by_type
+        norm = torch.where(
+            self.itself, self._norm(alpha, total - 1)[self.local] - self.by_type / weight, self._norm(alpha, total)[self.local]
+        )
+        return self.by_type * (alpha + own) / weight / norm
+
+    def _norm(self, alpha: float, total: Tensor) -> Tensor:
+        """(C,) sum of ``theta (alpha + n) / (alpha + total theta)`` over genes."""
+        # in place: there may be thousands of genes
+        expected = (total.clamp(min=0)[:, None] * self.theta).add_(alpha)
+        return (self.table + alpha).mul_(self.theta).div_(expected).sum(1)
 
 
 def fit_own_profiles(state: CellState, cell: NDArray[np.int32], gene: NDArray[np.int32], *, rng: np.random.Generator) -> OwnProfiles | None:
@@ -89,7 +133,7 @@ def fit_own_profiles(state: CellState, cell: NDArray[np.int32], gene: NDArray[np
     cell, gene
         (N,) cell (0 = none) and gene of each molecule; neighbours in the tissue are best near each other in these arrays.
     rng
-        Draws the molecules on which the strength is chosen.
+        Draws the molecules on which the inverse dispersion is chosen.
     """
     n_molecules, n_cells = len(cell), len(state.density)
     buckets = Buckets(lambda rows: cell[rows], n_molecules, n_cells + 1)
@@ -99,20 +143,22 @@ def fit_own_profiles(state: CellState, cell: NDArray[np.int32], gene: NDArray[np
     for rows, place in buckets.places():
         by_cell[place] = gene[rows]
         release(by_cell, cell, gene)
-    own = OwnProfiles(by_cell, buckets.starts, cell, _STRENGTHS[-1])
-    score = np.zeros(len(_STRENGTHS))
+    own = OwnProfiles(by_cell, buckets.starts, cell, _INVERSE_DISPERSIONS[-1])
+    score = np.zeros(len(_INVERSE_DISPERSIONS))
     for run in _sample(n_molecules, rng):
         molecule = run[cell[run] > 0]
         if len(molecule) == 0:
             continue
         found = own.counts(state, cell[molecule][:, None].astype(np.int64) - 1, gene[molecule], molecule)
-        score += [float(torch.log(_mixed(s, *found).clamp(min=1e-12)).double().sum()) for s in _STRENGTHS]
+        score += [float(torch.log(found.probability(alpha).clamp(min=1e-12)).sum()) for alpha in _INVERSE_DISPERSIONS]
     release(by_cell, cell, gene)
-    return OwnProfiles(by_cell, buckets.starts, cell, _STRENGTHS[int(score.argmax())])
+    return replace(own, inverse_dispersion=_INVERSE_DISPERSIONS[int(score.argmax())])
 
 
-def _mixed(strength: float, by_type: Tensor, own: Tensor, total: Tensor) -> Tensor:
-    return (strength * by_type + own) / (strength + total)
+def _profiles(state: CellState, cells: NDArray[np.int64]) -> Tensor:
+    """(C, G) probability of each gene in some cells by their leading types."""
+    index, weight = (values[torch.as_tensor(cells, device=state.density.device)] for values in state.leading_types())
+    return torch.zeros(len(cells), state.profiles.shape[0], device=weight.device).scatter_add_(1, index, weight) @ state.profiles
 
 
 def _sample(n: int, rng: np.random.Generator) -> list[NDArray[np.int64]]:

@@ -194,7 +194,7 @@ class _Pass:
             if prediction.confidence is not None:
                 tile.window.of(prediction.confidence)[:] = 1.0
             gene = torch.as_tensor(self.tissue.molecules.gene[inside], dtype=torch.long, device=evidence.noise.device)
-            evidence.noise.index_add_(0, gene, torch.ones_like(gene, dtype=evidence.noise.dtype))
+            evidence.add_noise(self.judge.state, gene, torch.ones_like(gene, dtype=evidence.noise.dtype))
             return
         prediction.cell[inside], prediction.cell_confidence[inside] = ids[tile.cell], tile.cell_confidence
         evidence.add(tile.evidence, tile.nucleus)

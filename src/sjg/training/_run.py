@@ -131,6 +131,8 @@ def segment_tissue(
         passes = _Passes(model, tissue, parameters, fabric, random_state, checkpoints, report, plan, spread)
         settle = passes.run("types", trainer.state, pixels=False, own=trainer.own)
         state = revise(trainer.state, settle.evidence, parameters)
+        if parameters.use_claims and parameters.blind_noise:
+            state = state.with_blind_noise(settle.evidence.blind)
         own = None
         if parameters.own_profiles:
             own = fit_own_profiles(state, settle.cell, tissue.molecules.gene, rng=generator(random_state, 5))
@@ -252,7 +254,7 @@ class _Passes:
     def run(self, phase: str, state: CellState, *, pixels: bool = True, own: OwnProfiles | None = None) -> Prediction:
         """One pass; the same in all processes."""
         checkpoints, name = self.checkpoints, f"tiles-{phase}"
-        made_with = digest(*self.model.state_dict().values(), state.density, state.posterior)
+        made_with = digest(*self.model.state_dict().values(), state.density, state.posterior, state.ambient)
         before = checkpoints.load(name, own=True)
         valid = before is not None and before["made_with"] == made_with and before["processes"] == self.fabric.world_size
 

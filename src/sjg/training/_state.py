@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -23,6 +24,9 @@ N_LEADING_TYPES = 4
 _DENSITY_SHRINKAGE_PX = 30.0
 #: counts that the composition of all molecules is worth when that of noise is re-estimated
 _AMBIENT_STRENGTH = 300.0
+#: shares of the noise that fall on all genes alike, of which the likelihood is taken, and logs of what is expected: Beta(2, 4), mean 1/3
+_BLIND_SHARES = tuple((k + 0.5) / 20 for k in range(20))
+_LOG_BLIND_PRIOR = tuple(math.log(u) + 3 * math.log(1 - u) for u in _BLIND_SHARES)
 
 
 @dataclass
@@ -69,6 +73,22 @@ class CellState:
         """Molecules per pixel of a typical cell."""
         return float(self.density.median())
 
+    @cached_property
+    def blind_ratio(self) -> Tensor:
+        """(G, U) composition of noise for each share of blind calls, relative to `ambient`."""
+        share = torch.tensor(_BLIND_SHARES, device=self.ambient.device)
+        return self._noise(share) / self.ambient[:, None]
+
+    def with_blind_noise(self, log_likelihood: Tensor) -> CellState:
+        """The same cells amid noise of the expected share of blind calls, given (U,) log likelihoods of the shares."""
+        prior, share = (torch.tensor(values, device=self.ambient.device) for values in (_LOG_BLIND_PRIOR, _BLIND_SHARES))
+        expected = (torch.softmax(log_likelihood + prior, 0) * share).sum()
+        return dataclasses.replace(self, ambient=self._noise(expected[None])[:, 0])
+
+    def _noise(self, share: Tensor) -> Tensor:
+        """(G, U) part molecules that left their cell, which are as all molecules, part calls that are blind to the gene."""
+        return (1 - share) * self.prior_ambient[:, None] + share / len(self.ambient)
+
     def of(self, cells: NDArray[np.int64]) -> CellState:
         """Estimates of some of the cells; what is said of all of them stays so."""
         rows = torch.as_tensor(cells, device=self.density.device)
@@ -102,20 +122,29 @@ class Evidence:
     #: (K, G) weights by type; (G,) weights of noise
     profile: Tensor
     noise: Tensor
+    #: (U,) log likelihood of each share of blind calls in the noise, against the composition that the state has
+    blind: Tensor
 
     @classmethod
     def empty(cls, state: CellState) -> Evidence:
         """No evidence yet."""
         n = len(state.density)
         zero = state.density.new_zeros
-        return cls(zero(state.posterior.shape), zero(n), zero(n), zero(n), zero(state.profiles.shape), zero(state.ambient.shape))
+        shapes = [state.posterior.shape, (n,), (n,), (n,), state.profiles.shape, state.ambient.shape, (len(_BLIND_SHARES),)]
+        return cls(*(zero(shape) for shape in shapes))
 
     def add_molecules(self, state: CellState, cell: Tensor, gene: Tensor, weight: Tensor, noise: Tensor) -> None:
         """Add molecules: (P, M) candidate cells, (P,) genes, (P, M) weights of the candidates, (P,) weight of noise."""
-        self.noise.index_add_(0, gene, noise)
+        self.add_noise(state, gene, noise)
         # each candidate of a molecule has a row of K numbers: a part of the molecules at a time
         for rows in zip(*(part.split(POINTS_AT_ONCE) for part in (cell, gene, weight)), strict=True):
             self._add_to_cells(state, *rows)
+
+    def add_noise(self, state: CellState, gene: Tensor, weight: Tensor) -> None:
+        """Add what (P,) genes of molecules, noise with some weight, say of noise alone."""
+        self.noise.index_add_(0, gene, weight)
+        for genes, weights in zip(gene.split(POINTS_AT_ONCE), weight.split(POINTS_AT_ONCE), strict=True):
+            self.blind += torch.log1p(weights[:, None] * (state.blind_ratio[genes] - 1)).sum(0)
 
     def _add_to_cells(self, state: CellState, cell: Tensor, gene: Tensor, weight: Tensor) -> None:
         n_candidates = cell.shape[1]
@@ -137,6 +166,7 @@ class Evidence:
             getattr(self, name).index_add_(0, rows, getattr(part, name))
         self.profile += part.profile
         self.noise += part.noise
+        self.blind += part.blind
 
 
 def initial_state(
