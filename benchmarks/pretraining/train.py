@@ -9,7 +9,8 @@ tissues that were left out.
 The weights in the package: 20,500 steps on 5,500 tissues of a narrower kind (cells of even density, nuclei up to 55 % of a cell, noise up to
 25 %), then 13,000 steps at ``--learning-rate 1.5e-3`` in which three of four tissues were of the present kind, with ``--keep-start 0.5``: the
 mean of both loses hardly anything on even tissue and keeps most of what the second part taught about uneven, sparse and noisy tissue.
-They never saw tissue of one type, nor the purities that are assumed there (`training/_scene.py`).
+They never saw tissue of one type, nor the purities that are assumed there (`training/_scene.py`), and are older than the gamma factors of
+single cells (one weight of the type against a cell's counts then) and false calls in the noise (`training/_own_profiles.py`, `_state.py`).
 """
 
 from __future__ import annotations

@@ -177,6 +177,13 @@ def test_stored_network_gives_the_same_weights(planted, result):
     stored = result.network["weights"]
     for name, value in model.state_dict().items():
         np.testing.assert_array_equal(value.numpy(), stored[name.replace(".", "__")])
+    # the noise of the planted tissue is blind to the gene
+    everything = np.bincount(planted.molecules.gene, minlength=12) + 0.5
+    np.testing.assert_allclose(state.prior_ambient.numpy(), everything / everything.sum(), rtol=1e-5)
+    assert np.ptp(state.ambient.numpy()) < 0.9 * np.ptp(state.prior_ambient.numpy())
+    without = {name: value for name, value in result.network["state"].items() if name != "prior_ambient"}
+    older = load_model({**result.network, "state": without})[1]
+    assert torch.equal(older.prior_ambient, older.ambient)
     with pytest.raises(InputError, match="incomplete"):
         load_model({**result.network, "weights": {}})
 

@@ -83,28 +83,49 @@ def test_shares_of_blind_calls_have_the_likelihood_of_the_mixture(planted, state
         assert found == pytest.approx(np.log(1 - weight + weight * noise[gene] / everything[gene]).sum(), abs=1e-3)
 
 
-@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
-def test_the_share_of_blind_calls_is_found(state, share):
-    """Molecules of cells are of the first genes alone, noise is in part of all genes alike; sources are seen through likelihoods."""
+@pytest.mark.parametrize("share", [0.0, 0.02, 0.1, 0.5, 0.9])
+def test_the_share_of_blind_calls_is_found_at_once(state, share):
+    """Molecules of cells are of the first genes, noise is in part of all genes alike; sources are seen through likelihoods."""
     rng = np.random.default_rng(1)
-    n, cell = 20_000, np.r_[np.linspace(1, 0.1, 6), np.full(6, 1e-3)]
+    n, cell = 100_000, np.r_[np.linspace(1, 0.1, 6), np.full(6, 1e-3)]
     cell, is_noise = cell / cell.sum(), rng.random(n) < 0.2
-    noise = (1 - share) * cell + share / 12
+    # a part of it is as all molecules are, which are four fifths those of cells and one fifth noise
+    noise = (0.8 * (1 - share) * cell + share / 12) / (0.8 + 0.2 * share)
     gene = np.where(is_noise, rng.choice(12, n, p=noise), rng.choice(12, n, p=cell))
-    state = dataclasses.replace(state, prior_ambient=torch.tensor(cell).float(), ambient=torch.tensor(cell).float())
-    for _ in range(3):  # from the wrong composition of noise to the right one
+    everything = 0.8 * cell + 0.2 * noise
+    state = dataclasses.replace(state, prior_ambient=torch.tensor(everything).float(), ambient=torch.tensor(everything).float())
+
+    def after_a_pass(state):
         evidence = Evidence.empty(state)
-        from_noise = 0.2 * state.ambient.numpy()[gene]
-        evidence.add_noise(state, torch.as_tensor(gene), torch.as_tensor(from_noise / (from_noise + 0.8 * cell[gene])).float())
-        state = state.with_blind_noise(evidence.blind)
-    blind = float(state.ambient[-1] - cell[-1]) / (1 / 12 - cell[-1])
-    assert blind == pytest.approx(share, abs=0.04)
-    np.testing.assert_allclose(state.ambient.numpy(), (1 - blind) * cell + blind / 12, rtol=1e-3)
-    np.testing.assert_allclose(state.prior_ambient.numpy(), cell, rtol=1e-6)
+        weight = 0.2 * state.ambient.double().numpy()[gene]
+        weight /= weight + 0.8 * cell[gene]
+        evidence.add_noise(state, torch.as_tensor(gene), torch.as_tensor(weight).float())
+        evidence.count += (n - weight.sum()) / len(evidence.count)
+        found = state.with_blind_noise(evidence)
+        return found, float(found.ambient[-1] - everything[-1]) / (1 / 12 - everything[-1])
+
+    found, blind = after_a_pass(state)
+    assert blind == pytest.approx(share, abs=0.004 + 0.05 * share)
+    np.testing.assert_allclose(found.ambient.numpy(), (1 - blind) * everything + blind / 12, rtol=1e-3)
+    torch.testing.assert_close(found.prior_ambient, state.prior_ambient)
+    assert after_a_pass(found)[1] == pytest.approx(blind, abs=1e-3)
+
+
+def test_noise_holds_hardly_more_of_a_gene_than_there_is(state):
+    evidence = Evidence.empty(state)
+    evidence.noise += 10.0
+    evidence.count += (1000.0 - 120.0) / len(evidence.count)
+    evidence.blind[-1] = 1e4  # all noise is blind
+    rare = state.prior_ambient.clone()
+    rare[-1] = 1e-6
+    rare /= rare.sum()
+    found = dataclasses.replace(state, prior_ambient=rare).with_blind_noise(evidence).ambient
+    assert float(found[-1] / rare[-1]) == pytest.approx(1.5 * 1000 / 120, rel=1e-3)
+    assert float(found[0]) == pytest.approx(1 / 12, rel=0.1)
 
 
 def test_without_molecules_a_third_of_the_noise_is_blind(state):
-    found = state.with_blind_noise(Evidence.empty(state).blind).ambient
+    found = state.with_blind_noise(Evidence.empty(state)).ambient
     torch.testing.assert_close(found, 2 / 3 * state.prior_ambient + 1 / 36, rtol=1e-2, atol=0)
 
 

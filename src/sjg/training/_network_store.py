@@ -12,7 +12,7 @@ from sjg.training._model import CompetitionModel
 from sjg.training._parameters import Parameters
 from sjg.training._state import CellState
 
-_STATE_FIELDS = ("density", "profiles", "ambient", "posterior")
+_STATE_FIELDS = ("density", "profiles", "ambient", "prior_ambient", "posterior")
 
 
 def store_model(model: CompetitionModel, state: CellState, parameters: Parameters) -> dict[str, Any]:
@@ -62,13 +62,14 @@ def load_model(stored: dict[str, Any], *, device: torch.device | str = "cpu") ->
         weights = {k.replace("__", "."): torch.as_tensor(np.asarray(v)) for k, v in stored["weights"].items()}
         shapes = {k: v.shape for k, v in model.state_dict().items()}
         model.load_state_dict({k: v.reshape(shapes[k]) if k in shapes else v for k, v in weights.items()})
-        fields = {k: torch.as_tensor(np.asarray(stored["state"][k]), dtype=torch.float32).to(device) for k in _STATE_FIELDS}
+        # runs of earlier versions took noise to be composed as all molecules
+        kept = {"prior_ambient": stored["state"]["ambient"], **stored["state"]}
+        fields = {k: torch.as_tensor(np.asarray(kept[k]), dtype=torch.float32).to(device) for k in _STATE_FIELDS}
     except (KeyError, RuntimeError, ValueError) as error:
         raise InputError(f"The stored network is incomplete ({error}); run sjg.tl.segment again.") from error
     state = CellState(
         initial_logit=torch.zeros_like(fields["posterior"]),
         prior_profiles=fields["profiles"].clone(),
-        prior_ambient=fields["ambient"].clone(),
         **fields,
     )
     return model.to(device), state, parameters

@@ -10,11 +10,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sjg.core import Buckets, release, scratch_zeros
-from sjg.training._likelihood import gene_probability
 from sjg.training._state import CellState
 
-#: inverse dispersions of cells of one type (infinite: all the same); the best by leave-one-out is taken
-_INVERSE_DISPERSIONS = (0.5, 1.0, 2.0, 3.0, 5.0, 8.0, 12.0, 20.0, 40.0, 80.0, 1e6)
+#: inverse dispersions of cells of one type (infinite: all the same); the best by leave-one-out is taken, where it is worth this many nats
+_INVERSE_DISPERSIONS = (1e6, 80.0, 40.0, 20.0, 12.0, 8.0, 5.0, 3.0, 2.0, 1.0, 0.5)
+_LEAST_GAIN = 2.0
+#: cells whose profiles are brought to sum 1 at a time, for there may be thousands of genes
+_CELLS_AT_ONCE = 64
 #: molecules on which that is decided, in runs of neighbours
 _SAMPLE = 200_000
 _SAMPLE_RUN = 1_000
@@ -27,7 +29,9 @@ class OwnProfiles:
     A cell expresses gene g at the rate of its type times a factor of its own, which is gamma distributed with mean 1 and variance
     :math:`1 / \alpha`: counts are negative binomial with the inverse dispersion :math:`\alpha`, as in pciSeq
     :cite:p:`qian2020pciseq`, which fixes it. With :math:`n_g` of its N molecules seen, and :math:`\theta` the profile of its type, the
-    expected factor is :math:`(\alpha + n_g) / (\alpha + N \theta_g)`: genes of which much is expected say more than rare ones.
+    expected factor is about :math:`(\alpha + n_g) / (\alpha + N \theta_g)`: genes of which much is expected say more than rare ones.
+    Factors cannot make a gene that the type hardly has. (A share of each cell that is composed as its molecules are, whatever the type, would:
+    it predicts left-out molecules of CA1 better, and those that cells hold by mistake as well, so that simulated cells were less often right.)
 
     Parameters
     ----------
@@ -56,7 +60,7 @@ class OwnProfiles:
         number = np.zeros(len(self.starts) - 1, np.int32)
         number[cells + 1] = np.arange(1, len(cells) + 1)
         gene = np.concatenate([self.gene[a:b] for a, b in zip(starts.tolist(), stops.tolist(), strict=True)] or [self.gene[:0]])
-        return OwnProfiles(gene, np.concatenate([[0, 0], np.cumsum(stops - starts)]), number[self.cell[molecules]], self.inverse_dispersion)
+        return replace(self, gene=gene, starts=np.concatenate([[0, 0], np.cumsum(stops - starts)]), cell=number[self.cell[molecules]])
 
     def release(self) -> None:
         """Give back the memory in which parts of memory-mapped arrays are held."""
@@ -73,7 +77,6 @@ class OwnProfiles:
         of_cells = np.concatenate([self.gene[self.starts[c + 1] : self.starts[c + 2]] for c in cells] or [self.gene[:0]])
         table = np.bincount(np.repeat(np.arange(len(cells)), total) * n_genes + of_cells, minlength=len(cells) * n_genes).astype(np.float32)
         return OwnCounts(
-            by_type=gene_probability(state, torch.as_tensor(candidate, device=device), genes),
             itself=torch.as_tensor(candidate + 1 == self.cell[molecule][:, None], device=device),
             gene=genes,
             local=torch.as_tensor(local.reshape(candidate.shape), device=device),
@@ -88,8 +91,6 @@ class OwnCounts:
 
     Parameters
     ----------
-    by_type
-        (P, M) probability of the molecule's gene by the candidate's types.
     itself
         (P, M) bool, whether the candidate's counts hold the molecule itself.
     gene, local
@@ -98,7 +99,6 @@ class OwnCounts:
         (C, G) counts, and probabilities by type.
     """
 
-    by_type: Tensor
     itself: Tensor
     gene: Tensor
     local: Tensor
@@ -107,20 +107,17 @@ class OwnCounts:
 
     def probability(self, inverse_dispersion: float) -> Tensor:
         """(P, M) leave-one-out probability of each molecule's gene under each candidate; over all genes it sums to 1."""
-        alpha, itself = inverse_dispersion, self.itself.to(self.table.dtype)
-        total = self.table.sum(1)
-        # what a factor is worth without the molecule, and the sum over genes by which the profile is brought back to 1
-        own, weight = self.table[self.local, self.gene[:, None]] - itself, alpha + (total[self.local] - itself) * self.by_type
-        norm = torch.where(
-            self.itself, self._norm(alpha, total - 1)[self.local] - self.by_type / weight, self._norm(alpha, total)[self.local]
-        )
-        return self.by_type * (alpha + own) / weight / norm
+        alpha, itself, of_cell = inverse_dispersion, self.itself.to(self.table.dtype), self.table.sum(1)
+        by_type, own = self.theta[self.local, self.gene[:, None]], self.table[self.local, self.gene[:, None]] - itself
+        # without the molecule itself, also in the sum over genes by which the profile is brought back to 1
+        weight = alpha + (of_cell[self.local] - itself) * by_type
+        with_it, without_it = self._norm(alpha, of_cell)[self.local], self._norm(alpha, of_cell - 1)[self.local] - by_type / weight
+        return by_type * (alpha + own) / weight / torch.where(self.itself, without_it, with_it)
 
     def _norm(self, alpha: float, total: Tensor) -> Tensor:
         """(C,) sum of ``theta (alpha + n) / (alpha + total theta)`` over genes."""
-        # in place: there may be thousands of genes
-        expected = (total.clamp(min=0)[:, None] * self.theta).add_(alpha)
-        return (self.table + alpha).mul_(self.theta).div_(expected).sum(1)
+        parts = zip(*(plane.split(_CELLS_AT_ONCE) for plane in (self.theta, self.table, total.clamp(min=0)[:, None])), strict=True)
+        return torch.cat([total.new_zeros(0), *((theta * (alpha + n) / (alpha + t * theta)).sum(1) for theta, n, t in parts)])
 
 
 def fit_own_profiles(state: CellState, cell: NDArray[np.int32], gene: NDArray[np.int32], *, rng: np.random.Generator) -> OwnProfiles | None:
@@ -143,7 +140,7 @@ def fit_own_profiles(state: CellState, cell: NDArray[np.int32], gene: NDArray[np
     for rows, place in buckets.places():
         by_cell[place] = gene[rows]
         release(by_cell, cell, gene)
-    own = OwnProfiles(by_cell, buckets.starts, cell, _INVERSE_DISPERSIONS[-1])
+    own = OwnProfiles(by_cell, buckets.starts, cell, _INVERSE_DISPERSIONS[0])
     score = np.zeros(len(_INVERSE_DISPERSIONS))
     for run in _sample(n_molecules, rng):
         molecule = run[cell[run] > 0]
@@ -152,6 +149,8 @@ def fit_own_profiles(state: CellState, cell: NDArray[np.int32], gene: NDArray[np
         found = own.counts(state, cell[molecule][:, None].astype(np.int64) - 1, gene[molecule], molecule)
         score += [float(torch.log(found.probability(alpha).clamp(min=1e-12)).sum()) for alpha in _INVERSE_DISPERSIONS]
     release(by_cell, cell, gene)
+    if score.max() - score[0] < _LEAST_GAIN:
+        return own
     return replace(own, inverse_dispersion=_INVERSE_DISPERSIONS[int(score.argmax())])
 
 

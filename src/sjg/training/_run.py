@@ -132,7 +132,7 @@ def segment_tissue(
         settle = passes.run("types", trainer.state, pixels=False, own=trainer.own)
         state = revise(trainer.state, settle.evidence, parameters)
         if parameters.use_claims and parameters.blind_noise:
-            state = state.with_blind_noise(settle.evidence.blind)
+            state = state.with_blind_noise(settle.evidence)
         own = None
         if parameters.own_profiles:
             own = fit_own_profiles(state, settle.cell, tissue.molecules.gene, rng=generator(random_state, 5))

@@ -24,9 +24,12 @@ N_LEADING_TYPES = 4
 _DENSITY_SHRINKAGE_PX = 30.0
 #: counts that the composition of all molecules is worth when that of noise is re-estimated
 _AMBIENT_STRENGTH = 300.0
-#: shares of the noise that fall on all genes alike, of which the likelihood is taken, and logs of what is expected: Beta(2, 4), mean 1/3
-_BLIND_SHARES = tuple((k + 0.5) / 20 for k in range(20))
-_LOG_BLIND_PRIOR = tuple(math.log(u) + 3 * math.log(1 - u) for u in _BLIND_SHARES)
+#: shares of the noise that fall on all genes alike of which the likelihood is taken, finer towards none, and logs of what is expected:
+#: Beta(1, 2), mean 1/3, times the distance of these shares
+_BLIND_SHARES = tuple(((k + 0.5) / 32) ** 2 for k in range(32))
+_LOG_BLIND_PRIOR = tuple(math.log(1 - u) + math.log(u) / 2 for u in _BLIND_SHARES)
+#: molecules of a gene in the noise, at the most, as a multiple of those that there are
+_MOST_IN_NOISE = 1.5
 
 
 @dataclass
@@ -79,11 +82,14 @@ class CellState:
         share = torch.tensor(_BLIND_SHARES, device=self.ambient.device)
         return self._noise(share) / self.ambient[:, None]
 
-    def with_blind_noise(self, log_likelihood: Tensor) -> CellState:
-        """The same cells amid noise of the expected share of blind calls, given (U,) log likelihoods of the shares."""
+    def with_blind_noise(self, evidence: Evidence) -> CellState:
+        """The same cells amid noise with the share of blind calls that is to be expected after a pass over the tissue."""
         prior, share = (torch.tensor(values, device=self.ambient.device) for values in (_LOG_BLIND_PRIOR, _BLIND_SHARES))
-        expected = (torch.softmax(log_likelihood + prior, 0) * share).sum()
-        return dataclasses.replace(self, ambient=self._noise(expected[None])[:, 0])
+        expected = (torch.softmax(evidence.blind + prior, 0) * share).sum()
+        # of no gene can there be much more in the noise than there is, of which the pass gives a first estimate
+        noise = evidence.noise.sum()
+        most = _MOST_IN_NOISE * self.prior_ambient / (noise / (evidence.count.sum() + noise).clamp(min=1.0))
+        return dataclasses.replace(self, ambient=torch.minimum(self._noise(expected[None])[:, 0], most))
 
     def _noise(self, share: Tensor) -> Tensor:
         """(G, U) part molecules that left their cell, which are as all molecules, part calls that are blind to the gene."""
