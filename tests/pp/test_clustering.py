@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from scipy.sparse import csr_matrix
 from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score
@@ -98,3 +99,15 @@ def test_mixture_does_not_depend_on_a_fine_start(planted_types):
     posterior = fit_mixture(as_counts(counts), truth * 5 + rng.integers(5, size=240)).posterior(as_counts(counts))
     assert posterior.shape[1] == 3
     assert adjusted_rand_score(truth, posterior.argmax(axis=1)) > 0.95
+
+
+def test_the_number_of_threads_of_torch_is_left_alone():
+    """scanpy's numba sets it: a second run in one process would round its sums in another way."""
+    n_threads = torch.get_num_threads()
+    try:
+        for wanted in (1, 3):
+            torch.set_num_threads(wanted)
+            cluster_nuclei(np.random.default_rng(0).poisson(3.0, (60, 8)))
+            assert torch.get_num_threads() == wanted
+    finally:
+        torch.set_num_threads(n_threads)

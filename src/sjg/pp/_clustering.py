@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -75,12 +77,25 @@ def cluster_nuclei(
     seed = int(rng.integers(2**31 - 1))
     some = filled if filled.size <= _MANY_NUCLEI else np.sort(rng.choice(filled, _MANY_NUCLEI, replace=False))
     part = matrix[some]
-    start = _start(part, n_clusters, seed)
+    with _threads_kept():
+        start = _start(part, n_clusters, seed)
     if n_clusters is None and some.size > _FEW_NUCLEI:
         fewer = rng.permutation(some.size)[:_MANY_TO_CHOOSE]
         n_clusters = held_out_number(part[fewer], np.unique(start[fewer], return_inverse=True)[1], rng)
     mixture = fit_mixture(part, start, n_groups=n_clusters)
     return _ordered(mixture, matrix)
+
+
+@contextmanager
+def _threads_kept() -> Iterator[None]:
+    """PyTorch's number of threads after it as before: scanpy's numba sets that of the OpenMP that both use."""
+    import torch
+
+    n_threads = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(n_threads)
 
 
 def _start(counts: csr_array, n_clusters: int | None, seed: int) -> NDArray[np.int64]:
