@@ -61,7 +61,7 @@ VARIANTS: dict[str, Variant] = {
     "without reference": Variant(arguments={"reference": None}),
     "without revision of types": Variant({"revise_types": False}),
     "without expression of single cells": Variant({"own_profiles": False}),
-    "noise composed as all molecules": Variant({"blind_noise": False}),
+    "noise composed as all molecules": Variant({"false_calls": False}),
     "without turned views": Variant({"n_orientations": 1}),
     "transcripts by mask": Variant(arguments={"assignment": "mask"}),
 }

@@ -86,7 +86,7 @@ def test_false_calls_of_genes_that_no_cell_expresses_are_noise(planted):
         ).molecule_cell
         return (cell[noise & (gene >= 12)] == 0).mean(), (cell == planted.true_cell).mean()
 
-    (unexpressed, right), (unexpressed_before, right_before) = found(), found(blind_noise=False)
+    (unexpressed, right), (unexpressed_before, right_before) = found(), found(false_calls=False)
     assert unexpressed > 0.95 > 0.8 > unexpressed_before
     assert right > right_before + 0.004
 
@@ -177,7 +177,7 @@ def test_stored_network_gives_the_same_weights(planted, result):
     stored = result.network["weights"]
     for name, value in model.state_dict().items():
         np.testing.assert_array_equal(value.numpy(), stored[name.replace(".", "__")])
-    # the noise of the planted tissue is blind to the gene
+    # the noise of the planted tissue falls on all genes alike
     everything = np.bincount(planted.molecules.gene, minlength=12) + 0.5
     np.testing.assert_allclose(state.prior_ambient.numpy(), everything / everything.sum(), rtol=1e-5)
     assert np.ptp(state.ambient.numpy()) < 0.9 * np.ptp(state.prior_ambient.numpy())

@@ -11,7 +11,7 @@ import torch
 from sjg.training import make_fabric
 from sjg.training._parameters import Parameters
 from sjg.training._run import make_trainer
-from sjg.training._state import _BLIND_SHARES, Evidence, initial_state, revise
+from sjg.training._state import _FALSE_SHARES, Evidence, initial_state, revise
 from sjg.training._tissue import Tissue
 
 
@@ -72,19 +72,19 @@ def test_evidence_does_not_depend_on_how_many_molecules_are_added_together(plant
         torch.testing.assert_close(value, getattr(together, name), rtol=1e-5, atol=1e-4)
 
 
-def test_shares_of_blind_calls_have_the_likelihood_of_the_mixture(planted, state):
+def test_shares_of_false_calls_have_the_likelihood_of_the_mixture(planted, state):
     rng = np.random.default_rng(0)
     weight, gene = rng.random(500), rng.integers(0, 12, 500)
     evidence = Evidence.empty(state)
     evidence.add_noise(state, torch.as_tensor(gene), torch.as_tensor(weight, dtype=torch.float32))
     everything = state.prior_ambient.double().numpy()
-    for share, found in zip(_BLIND_SHARES, evidence.blind.tolist(), strict=True):
+    for share, found in zip(_FALSE_SHARES, evidence.false_calls.tolist(), strict=True):
         noise = (1 - share) * everything + share / 12
         assert found == pytest.approx(np.log(1 - weight + weight * noise[gene] / everything[gene]).sum(), abs=1e-3)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.02, 0.1, 0.5, 0.9])
-def test_the_share_of_blind_calls_is_found_at_once(state, share):
+def test_the_share_of_false_calls_is_found_at_once(state, share):
     """Molecules of cells are of the first genes, noise is in part of all genes alike; sources are seen through likelihoods."""
     rng = np.random.default_rng(1)
     n, cell = 100_000, np.r_[np.linspace(1, 0.1, 6), np.full(6, 1e-3)]
@@ -101,31 +101,31 @@ def test_the_share_of_blind_calls_is_found_at_once(state, share):
         weight /= weight + 0.8 * cell[gene]
         evidence.add_noise(state, torch.as_tensor(gene), torch.as_tensor(weight).float())
         evidence.count += (n - weight.sum()) / len(evidence.count)
-        found = state.with_blind_noise(evidence)
+        found = state.with_false_calls(evidence)
         return found, float(found.ambient[-1] - everything[-1]) / (1 / 12 - everything[-1])
 
-    found, blind = after_a_pass(state)
-    assert blind == pytest.approx(share, abs=0.004 + 0.05 * share)
-    np.testing.assert_allclose(found.ambient.numpy(), (1 - blind) * everything + blind / 12, rtol=1e-3)
+    found, found_share = after_a_pass(state)
+    assert found_share == pytest.approx(share, abs=0.004 + 0.05 * share)
+    np.testing.assert_allclose(found.ambient.numpy(), (1 - found_share) * everything + found_share / 12, rtol=1e-3)
     torch.testing.assert_close(found.prior_ambient, state.prior_ambient)
-    assert after_a_pass(found)[1] == pytest.approx(blind, abs=1e-3)
+    assert after_a_pass(found)[1] == pytest.approx(found_share, abs=1e-3)
 
 
 def test_noise_holds_hardly_more_of_a_gene_than_there_is(state):
     evidence = Evidence.empty(state)
     evidence.noise += 10.0
     evidence.count += (1000.0 - 120.0) / len(evidence.count)
-    evidence.blind[-1] = 1e4  # all noise is blind
+    evidence.false_calls[-1] = 1e4  # all noise are false calls
     rare = state.prior_ambient.clone()
     rare[-1] = 1e-6
     rare /= rare.sum()
-    found = dataclasses.replace(state, prior_ambient=rare).with_blind_noise(evidence).ambient
+    found = dataclasses.replace(state, prior_ambient=rare).with_false_calls(evidence).ambient
     assert float(found[-1] / rare[-1]) == pytest.approx(1.5 * 1000 / 120, rel=1e-3)
     assert float(found[0]) == pytest.approx(1 / 12, rel=0.1)
 
 
-def test_without_molecules_a_third_of_the_noise_is_blind(state):
-    found = state.with_blind_noise(Evidence.empty(state)).ambient
+def test_without_molecules_a_third_of_the_noise_are_false_calls(state):
+    found = state.with_false_calls(Evidence.empty(state)).ambient
     torch.testing.assert_close(found, 2 / 3 * state.prior_ambient + 1 / 36, rtol=1e-2, atol=0)
 
 

@@ -15,11 +15,11 @@ from sjg.training._state import CellState
 #: inverse dispersions of cells of one type (infinite: all the same); the best by leave-one-out is taken, where it is worth this many nats
 _INVERSE_DISPERSIONS = (1e6, 80.0, 40.0, 20.0, 12.0, 8.0, 5.0, 3.0, 2.0, 1.0, 0.5)
 _LEAST_GAIN = 2.0
-#: cells whose profiles are brought to sum 1 at a time, for there may be thousands of genes
-_CELLS_AT_ONCE = 64
 #: molecules on which that is decided, in runs of neighbours
 _SAMPLE = 200_000
 _SAMPLE_RUN = 1_000
+#: cells whose profiles are brought to sum 1 at a time, for there may be thousands of genes
+_CELLS_AT_ONCE = 64
 
 
 @dataclass(frozen=True)

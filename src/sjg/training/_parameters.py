@@ -87,7 +87,7 @@ class Parameters(Knobs):
         for start types and for the competition; False takes them as they are (start types still reckon with efficiencies).
     own_profiles
         Molecules are assigned by each cell's own expression, shrunk to its type; False uses the type alone.
-    blind_noise
+    false_calls
         With claims, the share of the noise that falls on all genes alike, as false calls do, is estimated; the rest of it is composed as
         all molecules. False takes all of it to be composed so.
     n_folds
@@ -136,7 +136,7 @@ class Parameters(Knobs):
     profile_strength: float = 1000.0
     calibrate_reference: bool = True
     own_profiles: bool = True
-    blind_noise: bool = True
+    false_calls: bool = True
     n_folds: int = 4
     n_importance_patches: int = 8
     n_probes: int = 8

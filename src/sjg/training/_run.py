@@ -131,8 +131,8 @@ def segment_tissue(
         passes = _Passes(model, tissue, parameters, fabric, random_state, checkpoints, report, plan, spread)
         settle = passes.run("types", trainer.state, pixels=False, own=trainer.own)
         state = revise(trainer.state, settle.evidence, parameters)
-        if parameters.use_claims and parameters.blind_noise:
-            state = state.with_blind_noise(settle.evidence)
+        if parameters.use_claims and parameters.false_calls:
+            state = state.with_false_calls(settle.evidence)
         own = None
         if parameters.own_profiles:
             own = fit_own_profiles(state, settle.cell, tissue.molecules.gene, rng=generator(random_state, 5))

@@ -24,10 +24,10 @@ N_LEADING_TYPES = 4
 _DENSITY_SHRINKAGE_PX = 30.0
 #: counts that the composition of all molecules is worth when that of noise is re-estimated
 _AMBIENT_STRENGTH = 300.0
-#: shares of the noise that fall on all genes alike of which the likelihood is taken, finer towards none, and logs of what is expected:
+#: shares of false calls in the noise, which fall on all genes alike, of which the likelihood is taken, finer towards none, and logs of what is expected:
 #: Beta(1, 2), mean 1/3, times the distance of these shares
-_BLIND_SHARES = tuple(((k + 0.5) / 32) ** 2 for k in range(32))
-_LOG_BLIND_PRIOR = tuple(math.log(1 - u) + math.log(u) / 2 for u in _BLIND_SHARES)
+_FALSE_SHARES = tuple(((k + 0.5) / 32) ** 2 for k in range(32))
+_LOG_FALSE_PRIOR = tuple(math.log(1 - u) + math.log(u) / 2 for u in _FALSE_SHARES)
 #: molecules of a gene in the noise, at the most, as a multiple of those that there are
 _MOST_IN_NOISE = 1.5
 
@@ -77,22 +77,22 @@ class CellState:
         return float(self.density.median())
 
     @cached_property
-    def blind_ratio(self) -> Tensor:
-        """(G, U) composition of noise for each share of blind calls, relative to `ambient`."""
-        share = torch.tensor(_BLIND_SHARES, device=self.ambient.device)
+    def false_call_ratio(self) -> Tensor:
+        """(G, U) composition of noise for each share of false calls, relative to `ambient`."""
+        share = torch.tensor(_FALSE_SHARES, device=self.ambient.device)
         return self._noise(share) / self.ambient[:, None]
 
-    def with_blind_noise(self, evidence: Evidence) -> CellState:
-        """The same cells amid noise with the share of blind calls that is to be expected after a pass over the tissue."""
-        prior, share = (torch.tensor(values, device=self.ambient.device) for values in (_LOG_BLIND_PRIOR, _BLIND_SHARES))
-        expected = (torch.softmax(evidence.blind + prior, 0) * share).sum()
+    def with_false_calls(self, evidence: Evidence) -> CellState:
+        """The same cells amid noise with the share of false calls that is to be expected after a pass over the tissue."""
+        prior, share = (torch.tensor(values, device=self.ambient.device) for values in (_LOG_FALSE_PRIOR, _FALSE_SHARES))
+        expected = (torch.softmax(evidence.false_calls + prior, 0) * share).sum()
         # of no gene can there be much more in the noise than there is, of which the pass gives a first estimate
         noise = evidence.noise.sum()
         most = _MOST_IN_NOISE * self.prior_ambient / (noise / (evidence.count.sum() + noise).clamp(min=1.0))
         return dataclasses.replace(self, ambient=torch.minimum(self._noise(expected[None])[:, 0], most))
 
     def _noise(self, share: Tensor) -> Tensor:
-        """(G, U) part molecules that left their cell, which are as all molecules, part calls that are blind to the gene."""
+        """(G, U) part molecules that left their cell, which are as all molecules, part false calls, on all genes alike."""
         return (1 - share) * self.prior_ambient[:, None] + share / len(self.ambient)
 
     def of(self, cells: NDArray[np.int64]) -> CellState:
@@ -128,15 +128,15 @@ class Evidence:
     #: (K, G) weights by type; (G,) weights of noise
     profile: Tensor
     noise: Tensor
-    #: (U,) log likelihood of each share of blind calls in the noise, against the composition that the state has
-    blind: Tensor
+    #: (U,) log likelihood of each share of false calls in the noise, against the composition that the state has
+    false_calls: Tensor
 
     @classmethod
     def empty(cls, state: CellState) -> Evidence:
         """No evidence yet."""
         n = len(state.density)
         zero = state.density.new_zeros
-        shapes = [state.posterior.shape, (n,), (n,), (n,), state.profiles.shape, state.ambient.shape, (len(_BLIND_SHARES),)]
+        shapes = [state.posterior.shape, (n,), (n,), (n,), state.profiles.shape, state.ambient.shape, (len(_FALSE_SHARES),)]
         return cls(*(zero(shape) for shape in shapes))
 
     def add_molecules(self, state: CellState, cell: Tensor, gene: Tensor, weight: Tensor, noise: Tensor) -> None:
@@ -150,7 +150,7 @@ class Evidence:
         """Add what (P,) genes of molecules, noise with some weight, say of noise alone."""
         self.noise.index_add_(0, gene, weight)
         for genes, weights in zip(gene.split(POINTS_AT_ONCE), weight.split(POINTS_AT_ONCE), strict=True):
-            self.blind += torch.log1p(weights[:, None] * (state.blind_ratio[genes] - 1)).sum(0)
+            self.false_calls += torch.log1p(weights[:, None] * (state.false_call_ratio[genes] - 1)).sum(0)
 
     def _add_to_cells(self, state: CellState, cell: Tensor, gene: Tensor, weight: Tensor) -> None:
         n_candidates = cell.shape[1]
@@ -172,7 +172,7 @@ class Evidence:
             getattr(self, name).index_add_(0, rows, getattr(part, name))
         self.profile += part.profile
         self.noise += part.noise
-        self.blind += part.blind
+        self.false_calls += part.false_calls
 
 
 def initial_state(
