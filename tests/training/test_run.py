@@ -196,3 +196,7 @@ def test_devices_and_parameters_are_checked():
             make_fabric("cuda")
     with pytest.raises(InputError, match="Unknown parameter 'epochs'"):
         SMALL.replace(epochs=3)
+    for value in ("no", 0, None):
+        with pytest.raises(InputError, match=r"false_calls=.*; give True or False\."):
+            SMALL.replace(false_calls=value)
+    assert not SMALL.replace(false_calls=np.False_).false_calls
